@@ -1,0 +1,3 @@
+//! The `pdbench` program.
+
+fn main() {}

@@ -1,0 +1,29 @@
+//! What happened, as values: records, outcomes, the metric table, distributions, verdicts. Pure: every
+//! number is a fold over records and can be made again from the files of a run.
+//! Deliberately absent: sockets, clocks, files, and anything that knows how a number is printed.
+
+mod distribution;
+mod events;
+mod metric;
+mod offset;
+mod outcome;
+mod record;
+mod run;
+mod slo;
+mod summary;
+mod validity;
+mod verdict;
+mod warning;
+
+pub use distribution::{Distribution, Percentile};
+pub use events::EventTimes;
+pub use metric::{Better, Definition, METRICS, Metric, Unit};
+pub use offset::Offset;
+pub use outcome::{EndedIn, Outcome, Rules, StreamFacts, StreamFault, TransportEnd};
+pub use record::{Flag, Flags, Kind, OutputTokensSource, PromptTokensSource, RequestRecord, Stamps, Usage};
+pub use run::{DatasetFacts, Host, Manifest, Run, RunFile, SCHEMA, Settings, State, TargetFacts};
+pub use slo::Slo;
+pub use summary::{Counts, Lateness, Measured, Rates, Summary, TokenTotals, View};
+pub use validity::{Reason, Validity};
+pub use verdict::{ClientState, ClientVerdict};
+pub use warning::Warning;

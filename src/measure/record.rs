@@ -1,0 +1,179 @@
+use super::{EndedIn, EventTimes, Offset, Outcome};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Why a request was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// The one request before the load that shows that the target answers.
+    Probe,
+    /// Sent before the clock of the main run starts.
+    Warmup,
+    /// The measured load.
+    Main,
+}
+
+/// Which clock stamped what came from the socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stamps {
+    /// The kernel, when the packet arrived.
+    Kernel,
+    /// This process, when it had read the packet.
+    #[default]
+    User,
+}
+
+/// Where a count of prompt tokens comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PromptTokensSource {
+    /// The server's usage object.
+    Usage,
+    /// Our tokenizer.
+    Tokenizer,
+    /// The estimate of four bytes a token.
+    Estimate,
+}
+
+/// Where a count of output tokens comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OutputTokensSource {
+    /// The server's usage object.
+    Usage,
+    /// Token events were counted.
+    Events,
+}
+
+/// Token counts of one leg, as a server reports them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Usage {
+    /// Tokens of the prompt.
+    pub prompt_tokens: u32,
+    /// Tokens generated.
+    pub completion_tokens: u32,
+    /// Prompt tokens that came from a cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_tokens: Option<u32>,
+}
+
+/// Something worth knowing about a stream that does not change its outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Flag {
+    /// Token events without text.
+    EmptyText,
+    /// Token events that shared a packet, and so a stamp, with the one before.
+    Coalesced,
+    /// The stream ended without `[DONE]`.
+    MissingDone,
+    /// Data came after `[DONE]`.
+    AfterDone,
+    /// The last event had no blank line after it.
+    Unterminated,
+    /// Tokens told in one place contradict those told in another.
+    Mismatch,
+    /// The whole answer arrived in one read: its TTFT and ITL mean nothing.
+    BufferedByProxy,
+    /// Sent again on a fresh connection because a kept-alive one had been closed.
+    StaleRetry,
+}
+
+/// Counts of flags, only those that are not zero.
+pub type Flags = BTreeMap<Flag, u32>;
+
+/// What happened to one request. All times are offsets from the run's origin.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RequestRecord {
+    /// Number within the run, over all kinds, in sending order.
+    pub i: u32,
+    /// Why it was sent.
+    pub kind: Kind,
+    /// Request id, as sent in `x-request-id`.
+    pub id: String,
+    /// When it was due.
+    #[serde(rename = "scheduled_us")]
+    pub scheduled: Offset,
+    /// When it could have been sent: when due, or when the slot it had to wait for became free.
+    #[serde(rename = "ready_us", default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<Offset>,
+    /// When it started: before connecting where no connection was open, else before the write.
+    #[serde(rename = "sent_us", default, skip_serializing_if = "Option::is_none")]
+    pub sent: Option<Offset>,
+    /// When its own new connection was open.
+    #[serde(rename = "connected_us", default, skip_serializing_if = "Option::is_none")]
+    pub connected: Option<Offset>,
+    /// When the response head was whole.
+    #[serde(rename = "headers_us", default, skip_serializing_if = "Option::is_none")]
+    pub headers: Option<Offset>,
+    /// When a chunk with nothing but a role came.
+    #[serde(rename = "role_us", default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Offset>,
+    /// When each token event came.
+    #[serde(rename = "events_us")]
+    pub events: EventTimes,
+    /// Tokens of each event, where the server tells.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events_tokens: Vec<u32>,
+    /// When it ended, whatever the outcome.
+    #[serde(rename = "finished_us")]
+    pub finished: Offset,
+    /// Which clock stamped the events.
+    pub stamps: Stamps,
+    /// Output tokens asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_tokens: Option<u32>,
+    /// The server was told to ignore the end-of-sequence token.
+    pub ignore_eos: bool,
+    /// Tokens of the prompt.
+    pub prompt_tokens: u32,
+    /// Where that count comes from.
+    pub prompt_tokens_source: PromptTokensSource,
+    /// Tokens of the answer.
+    pub output_tokens: u32,
+    /// Where that count comes from.
+    pub output_tokens_source: OutputTokensSource,
+    /// The prefill leg's usage, where a proxy joined two streams.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefill_usage: Option<Usage>,
+    /// Prompt tokens that came from a cache, where the server tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_tokens: Option<u32>,
+    /// The last finish reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finish_reason: Option<String>,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The phase it ended in.
+    pub ended_in: EndedIn,
+    /// HTTP status, once there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_status: Option<u16>,
+    /// What went wrong, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What else is worth knowing.
+    #[serde(default, skip_serializing_if = "Flags::is_empty")]
+    pub flags: Flags,
+    /// Bytes read from the socket.
+    pub bytes: u64,
+    /// Sends of this request in this run, from 1; above 1 only in a further pass.
+    pub attempt: u32,
+    /// The answer's text, where it is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+impl RequestRecord {
+    /// True when its latencies count.
+    pub fn is_ok(&self) -> bool {
+        self.outcome == Outcome::Ok
+    }
+
+    /// True when it is part of the measured load.
+    pub fn is_main(&self) -> bool {
+        self.kind == Kind::Main
+    }
+}

@@ -1,0 +1,174 @@
+use super::{Offset, RequestRecord, Slo, Stamps, Summary};
+use serde::{Deserialize, Serialize};
+
+/// The version of `run.json` and `records.jsonl` that this program writes.
+pub const SCHEMA: u32 = 1;
+
+/// The artefact: what was asked for and what happened. Every report is a fold over it.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// What was asked for, where and with what.
+    pub manifest: Manifest,
+    /// What happened to each request, by `i`.
+    pub records: Vec<RequestRecord>,
+}
+
+/// The content of `run.json`: the manifest from the start of the run on, the summary from its end on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunFile {
+    /// What was asked for.
+    #[serde(flatten)]
+    pub manifest: Manifest,
+    /// What came out of it; absent while the run goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<Summary>,
+}
+
+/// How far a run has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It goes on, or died without a word.
+    Running,
+    /// It came to its planned end.
+    Complete,
+    /// It was stopped, by a signal or by the error budget.
+    Interrupted,
+}
+
+/// What was asked for, where and with what: enough to judge the records and to run it again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Name of the run and of its directory.
+    pub run_id: String,
+    /// The verb that made it, such as `serve`.
+    pub verb: String,
+    /// How far it has come.
+    pub state: State,
+    /// Why it was interrupted, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interrupted_by: Option<String>,
+    /// The command line, secrets redacted.
+    pub command_line: Vec<String>,
+    /// What the command line meant.
+    pub settings: Settings,
+    /// Name, version and commit of the program.
+    pub version: String,
+    /// The machine the client ran on.
+    pub host: Host,
+    /// Wall-clock time of the run's origin, RFC 3339 with microseconds.
+    pub started: String,
+    /// The same in microseconds since 1970.
+    pub started_unix_us: u64,
+    /// When the main load began; main requests are scheduled from here on.
+    #[serde(rename = "main_start_us")]
+    pub main_start: Offset,
+    /// When the main load had ended, drained; absent while it goes on.
+    #[serde(rename = "main_end_us", default, skip_serializing_if = "Option::is_none")]
+    pub main_end: Option<Offset>,
+    /// Where the requests went.
+    pub target: TargetFacts,
+    /// Which clock stamped what came from the sockets.
+    pub stamps: Stamps,
+    /// Where the prompts came from.
+    pub dataset: DatasetFacts,
+    /// The simulator's parameters, by flag name, where the target was our own simulated cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub simulator: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// The machine the client ran on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Host {
+    /// Operating system and kernel release.
+    pub kernel: String,
+    /// Processors that this process may use.
+    pub cores: usize,
+    /// Physical memory in bytes, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+}
+
+/// Where the requests went.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TargetFacts {
+    /// Base URL without credentials, or `embedded`.
+    pub base_url: String,
+    /// Path of the measured requests.
+    pub endpoint: String,
+    /// `openai` (completions) or `openai-chat`.
+    pub backend: String,
+    /// Model name in the requests.
+    pub model: String,
+    /// Addresses that the host name stood for; the first one was used. Empty for `embedded`.
+    pub addresses: Vec<String>,
+    /// True when the answers came from a simulator of ours: no statement about real hardware.
+    pub simulated: bool,
+    /// Topology of the simulated cluster, such as `1p1d`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topology: Option<String>,
+}
+
+/// Where the prompts came from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DatasetFacts {
+    /// `sonnet` or `custom`.
+    pub name: String,
+    /// File, or `embedded`.
+    pub path: String,
+    /// SHA-256 of the file, in hexadecimal.
+    pub sha256: String,
+    /// How prompt lengths were counted: `estimate` (four bytes a token) or a tokenizer's name.
+    pub token_counter: String,
+}
+
+/// What the command line meant, as far as judging the records needs it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Requests planned for the main load.
+    pub num_prompts: usize,
+    /// Requests per second; `None` for `inf`.
+    pub request_rate: Option<f64>,
+    /// Shape of the gaps' gamma distribution; `None` for constant gaps.
+    pub burstiness: Option<f64>,
+    /// Most requests in flight at a time; `None` for no limit.
+    pub max_concurrency: Option<usize>,
+    /// Longest time of sending, seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_duration_s: Option<f64>,
+    /// Seed of prompts and arrivals.
+    pub seed: u64,
+    /// Requests sent before the main load, apart from the probe.
+    pub num_warmups: usize,
+    /// Input length asked of the dataset, tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_len: Option<u32>,
+    /// Output length asked for, tokens; `None` when each line of the dataset has its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_len: Option<u32>,
+    /// Length of the prefix that all prompts share, tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix_len: Option<u32>,
+    /// The server was told to ignore the end-of-sequence token.
+    pub ignore_eos: bool,
+    /// Percentiles to report, ascending, each in (0, 100).
+    pub percentiles: Vec<f64>,
+    /// Metrics of vLLM's block, by key.
+    pub percentile_metrics: Vec<String>,
+    /// Service-level objectives; empty when goodput was not asked for.
+    pub slo: Slo,
+    /// Share of failed requests above which the run is invalid.
+    pub max_error_rate: f64,
+    /// A free name of the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+}
+
+impl Run {
+    /// The records of the measured load.
+    pub fn main(&self) -> impl Iterator<Item = &RequestRecord> {
+        self.records.iter().filter(|record| record.is_main())
+    }
+}

@@ -1,0 +1,119 @@
+use super::{ClientVerdict, Distribution, Outcome, Validity, Warning};
+use serde::{Deserialize, Serialize};
+
+/// The numbers of one run: a pure fold over its records, made by [`Summary::of`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Whether the run counts, and if not why.
+    pub validity: Validity,
+    /// How many requests went which way.
+    pub counts: Counts,
+    /// Tokens of the ok requests.
+    pub tokens: TokenTotals,
+    /// Our own definitions.
+    pub strict: View,
+    /// The definitions of `vllm bench serve`.
+    pub vllm: View,
+    /// Offered, admitted and achieved load.
+    pub rates: Rates,
+    /// How late the client was.
+    pub lateness: Lateness,
+    /// Whether the client or the server was measured.
+    pub client: ClientVerdict,
+    /// What else a reader should know.
+    pub warnings: Vec<Warning>,
+}
+
+/// How many requests of the main load went which way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Planned.
+    pub planned: usize,
+    /// Sent: they have a record.
+    pub sent: usize,
+    /// Planned but never sent, because the run ended first.
+    pub not_sent: usize,
+    /// Whole answers.
+    pub ok: usize,
+    /// Failures: sent, neither ok nor cancelled.
+    pub failed: usize,
+    /// Cut by the end of the run.
+    pub cancelled: usize,
+    /// Every outcome that occurred, with its count, in the order of [`Outcome::ALL`].
+    pub by_outcome: Vec<(Outcome, usize)>,
+}
+
+/// Tokens of the ok requests.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TokenTotals {
+    /// Prompt tokens.
+    pub input: u64,
+    /// Generated tokens.
+    pub output: u64,
+    /// Prompt tokens that came from a cache; `None` when no server told.
+    pub cached: Option<u64>,
+    /// Output tokens per token event; above 1 with several tokens an event.
+    pub per_event: Option<f64>,
+}
+
+/// All metrics under one set of definitions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct View {
+    /// The span that throughputs are divided by, seconds.
+    pub duration_s: Option<f64>,
+    /// Ok requests per second.
+    pub request_throughput_per_s: Option<f64>,
+    /// Ok requests per second that meet every objective; `None` without objectives.
+    pub request_goodput_per_s: Option<f64>,
+    /// Output tokens per second.
+    pub output_throughput_per_s: Option<f64>,
+    /// Prompt and output tokens per second.
+    pub total_token_throughput_per_s: Option<f64>,
+    /// Most output tokens in any one second.
+    pub max_output_tokens_per_s: Option<f64>,
+    /// Most requests in flight at a time.
+    pub max_concurrent_requests: Option<f64>,
+    /// A distribution for each metric of the table, in its order.
+    pub metrics: Vec<Measured>,
+}
+
+/// A metric's distribution.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// Key of the metric in the table.
+    pub key: String,
+    /// Its distribution, in the metric's unit.
+    pub distribution: Distribution,
+}
+
+/// The load that was wanted, allowed and reached, requests per second.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Rates {
+    /// By the schedule; `None` for `inf`.
+    pub offered_per_s: Option<f64>,
+    /// By the ready instants: what the concurrency limit let through.
+    pub admitted_per_s: Option<f64>,
+    /// By the send instants.
+    pub sent_per_s: Option<f64>,
+    /// By completions, all outcomes but cancelled.
+    pub achieved_per_s: Option<f64>,
+}
+
+/// How late the client was, over the sent requests of the main load.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Lateness {
+    /// Sent minus ready, ms, outside bursts.
+    pub client_lag_ms: Distribution,
+    /// How many were sent more than 1 ms after they were ready.
+    pub above_1_ms: usize,
+    /// … more than 10 ms.
+    pub above_10_ms: usize,
+    /// … more than 100 ms.
+    pub above_100_ms: usize,
+    /// Mean lag of the worst window of 10 s, ms.
+    pub worst_10_s_mean_ms: Option<f64>,
+    /// Spread of the largest burst (requests with the same ready instant): last minus first sent, ms.
+    pub burst_spread_ms: Option<f64>,
+    /// Requests in that burst.
+    pub burst_size: usize,
+}

@@ -1,0 +1,7 @@
+//! What is sent and when: requests from datasets, and their arrival times, both made before a run starts
+//! and seed-exact with `vllm bench serve`. Pure: bytes in, values out.
+//! Deliberately absent: reading files, and anything about how requests travel.
+
+mod request;
+
+pub use request::{Message, Prompt, Request};
