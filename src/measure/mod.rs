@@ -20,7 +20,7 @@ pub use events::EventTimes;
 pub use metric::{Better, Definition, METRICS, Metric, Unit};
 pub use offset::Offset;
 pub use outcome::{EndedIn, Outcome, Rules, StreamFacts, StreamFault, TransportEnd};
-pub use record::{Flag, Flags, Kind, OutputTokensSource, PromptTokensSource, RequestRecord, Stamps, Usage};
+pub use record::{Flag, Flags, Kind, OutputTokensSource, PromptTokensSource, RequestRecord, Stamps};
 pub use run::{DatasetFacts, Host, Manifest, Run, RunFile, SCHEMA, Settings, State, TargetFacts};
 pub use slo::Slo;
 pub use summary::{Counts, Lateness, Measured, Rates, Summary, TokenTotals, View};

@@ -1,4 +1,5 @@
 use super::{EndedIn, EventTimes, Offset, Outcome};
+use crate::wire::openai::Usage;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -45,18 +46,6 @@ pub enum OutputTokensSource {
     Usage,
     /// Token events were counted.
     Events,
-}
-
-/// Token counts of one leg, as a server reports them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Usage {
-    /// Tokens of the prompt.
-    pub prompt_tokens: u32,
-    /// Tokens generated.
-    pub completion_tokens: u32,
-    /// Prompt tokens that came from a cache.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cached_tokens: Option<u32>,
 }
 
 /// Something worth knowing about a stream that does not change its outcome.

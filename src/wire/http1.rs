@@ -1,0 +1,369 @@
+//! The reading half of an HTTP/1.1 client: bytes in, head and body pieces out. Only what a server may send
+//! in answer to one POST; requests are written whole by [`super::openai`].
+
+use memchr::memchr;
+
+/// Reads one response.
+#[derive(Debug)]
+pub struct ResponseReader {
+    state: State,
+    /// The head as far as it came, then chunk-size and trailer lines.
+    line: Vec<u8>,
+    limits: Limits,
+    body_bytes: u64,
+}
+
+/// Sizes beyond which a response is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most bytes of the head.
+    pub head: usize,
+    /// Most bytes of the body.
+    pub body: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { head: 64 << 10, body: 64 << 20 }
+    }
+}
+
+/// A piece of a response.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// Status line and headers; comes first, once.
+    Head(Head),
+    /// The next bytes of the body.
+    Body(&'a [u8]),
+    /// The response is whole; what is left in the input is not part of it.
+    End,
+}
+
+/// What of the head matters here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    /// Status code.
+    pub status: u16,
+    /// The connection may carry a further request.
+    pub keep_alive: bool,
+    /// `content-type`, as sent.
+    pub content_type: Option<String>,
+    /// `content-encoding` unless it is `identity`.
+    pub content_encoding: Option<String>,
+    /// `location`.
+    pub location: Option<String>,
+}
+
+/// A response that is not HTTP/1.1 or passes a limit.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Http1Error {
+    /// Head over its limit.
+    #[error("a response head of more than {0} bytes")]
+    HeadTooLarge(usize),
+    /// Body over its limit.
+    #[error("a response body of more than {0} bytes")]
+    BodyTooLarge(u64),
+    /// Not HTTP/1.x.
+    #[error("not an HTTP/1.1 response: {0}")]
+    Malformed(String),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    Head,
+    /// This many body bytes are still to come.
+    Length(u64),
+    ChunkSize,
+    ChunkData(u64),
+    /// The line end after a chunk's data.
+    ChunkEnd,
+    Trailer,
+    ToClose,
+    Ended,
+}
+
+impl ResponseReader {
+    /// A reader before the first byte of a response.
+    pub fn new(limits: Limits) -> Self {
+        Self { state: State::Head, line: Vec::new(), limits, body_bytes: 0 }
+    }
+
+    /// Takes the next piece off the front of `input`; `None` when all of it is used up.
+    ///
+    /// # Errors
+    /// When the bytes are no HTTP/1.1 response or pass a limit; the connection is of no use then.
+    pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Part<'a>>, Http1Error> {
+        loop {
+            match self.state {
+                State::Ended => return Ok(None),
+                State::Length(0) => {
+                    self.state = State::Ended;
+                    return Ok(Some(Part::End));
+                }
+                _ if input.is_empty() => return Ok(None),
+                State::Head => {
+                    if let Some(head) = self.head(input)? {
+                        return Ok(Some(Part::Head(head)));
+                    }
+                }
+                State::Length(left) => {
+                    let piece = take(input, left);
+                    self.state = State::Length(left - piece.len() as u64);
+                    return self.body(piece);
+                }
+                State::ToClose => {
+                    let piece = take(input, u64::MAX);
+                    return self.body(piece);
+                }
+                State::ChunkSize => {
+                    if self.line(input)? {
+                        let size = chunk_size(&self.line)?;
+                        self.line.clear();
+                        self.state = if size == 0 { State::Trailer } else { State::ChunkData(size) };
+                    }
+                }
+                State::ChunkData(left) => {
+                    let piece = take(input, left);
+                    let left = left - piece.len() as u64;
+                    self.state = if left == 0 { State::ChunkEnd } else { State::ChunkData(left) };
+                    return self.body(piece);
+                }
+                State::ChunkEnd => {
+                    if self.line(input)? {
+                        if !trimmed(&self.line).is_empty() {
+                            return Err(malformed("a chunk runs past its size"));
+                        }
+                        self.line.clear();
+                        self.state = State::ChunkSize;
+                    }
+                }
+                State::Trailer => {
+                    if self.line(input)? {
+                        let blank = trimmed(&self.line).is_empty();
+                        self.line.clear();
+                        if blank {
+                            self.state = State::Ended;
+                            return Ok(Some(Part::End));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells the reader that the connection closed: true when the response is whole all the same.
+    pub fn closed(&mut self) -> bool {
+        let whole = matches!(self.state, State::Ended | State::ToClose | State::Length(0));
+        self.state = State::Ended;
+        whole
+    }
+
+    /// True once every byte of the response was read.
+    pub fn ended(&self) -> bool {
+        self.state == State::Ended
+    }
+
+    fn body<'a>(&mut self, piece: &'a [u8]) -> Result<Option<Part<'a>>, Http1Error> {
+        self.body_bytes += piece.len() as u64;
+        if self.limits.body < self.body_bytes {
+            return Err(Http1Error::BodyTooLarge(self.limits.body));
+        }
+        Ok(Some(Part::Body(piece)))
+    }
+
+    /// Collects a line of the framing; true when `self.line` holds it whole, with its end.
+    fn line(&mut self, input: &mut &[u8]) -> Result<bool, Http1Error> {
+        let end = memchr(b'\n', input);
+        let piece = take(input, end.map_or(input.len(), |end| end + 1) as u64);
+        self.line.extend_from_slice(piece);
+        if self.limits.head < self.line.len() {
+            return Err(Http1Error::HeadTooLarge(self.limits.head));
+        }
+        Ok(end.is_some())
+    }
+
+    /// Collects the head line by line; `Some` when it is whole. Interim (1xx) heads are passed over.
+    fn head(&mut self, input: &mut &[u8]) -> Result<Option<Head>, Http1Error> {
+        if !self.line(input)? {
+            return Ok(None);
+        }
+        let blank = self.line.ends_with(b"\n\r\n") || self.line.ends_with(b"\n\n");
+        if !blank {
+            return Ok(None);
+        }
+        let (head, body) = parse_head(&self.line)?;
+        self.line.clear();
+        if (100..200).contains(&head.status) {
+            return Ok(None);
+        }
+        self.state = body;
+        Ok(Some(head))
+    }
+}
+
+fn malformed(what: impl Into<String>) -> Http1Error {
+    Http1Error::Malformed(what.into())
+}
+
+/// Takes up to `most` bytes off the front of `input`.
+fn take<'a>(input: &mut &'a [u8], most: u64) -> &'a [u8] {
+    let (piece, rest) = input.split_at(usize::try_from(most).unwrap_or(usize::MAX).min(input.len()));
+    *input = rest;
+    piece
+}
+
+fn trimmed(line: &[u8]) -> &[u8] {
+    line.trim_ascii()
+}
+
+/// The size in front of a chunk: hexadecimal, extensions after `;` ignored.
+fn chunk_size(line: &[u8]) -> Result<u64, Http1Error> {
+    let digits = trimmed(line.split(|&byte| byte == b';').next().unwrap_or(line));
+    let text = std::str::from_utf8(digits).unwrap_or("");
+    let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    plain.then(|| u64::from_str_radix(text, 16).ok()).flatten().ok_or_else(|| {
+        malformed(format!("`{}` is not a chunk size", String::from_utf8_lossy(line).escape_debug()))
+    })
+}
+
+/// Parses a whole head and tells how its body is delimited (RFC 9112 §6.3).
+fn parse_head(bytes: &[u8]) -> Result<(Head, State), Http1Error> {
+    let mut headers = [httparse::EMPTY_HEADER; 128];
+    let mut response = httparse::Response::new(&mut headers);
+    match response.parse(bytes) {
+        Ok(httparse::Status::Complete(_)) => {}
+        Ok(httparse::Status::Partial) => return Err(malformed("the head ends early")),
+        Err(error) => return Err(malformed(error.to_string())),
+    }
+    let version = response.version.unwrap_or(1);
+    let mut head = Head { status: response.code.unwrap_or(0), keep_alive: version == 1, ..Head::default() };
+    let (mut length, mut chunked) = (None, false);
+    for header in response.headers.iter() {
+        let value = String::from_utf8_lossy(trimmed(header.value)).into_owned();
+        let lower = value.to_ascii_lowercase();
+        match header.name.to_ascii_lowercase().as_str() {
+            "content-length" => {
+                let parsed = value
+                    .parse::<u64>()
+                    .map_err(|_| malformed(format!("`{}` is not a content-length", value.escape_debug())))?;
+                if length.is_some_and(|known| known != parsed) {
+                    return Err(malformed("two different content-length headers"));
+                }
+                length = Some(parsed);
+            }
+            "transfer-encoding" => chunked = lower.split(',').any(|coding| coding.trim() == "chunked"),
+            "connection" => {
+                let has = |word| lower.split(',').any(|token| token.trim() == word);
+                head.keep_alive = (head.keep_alive || has("keep-alive")) && !has("close");
+            }
+            "content-type" => head.content_type = Some(value),
+            "content-encoding" if lower != "identity" && !lower.is_empty() => {
+                head.content_encoding = Some(value);
+            }
+            "location" => head.location = Some(value),
+            _ => {}
+        }
+    }
+    let state = match (head.status, chunked, length) {
+        (100..200 | 204 | 304, _, _) => State::Length(0),
+        (_, true, _) => State::ChunkSize,
+        (_, false, Some(length)) => State::Length(length),
+        (_, false, None) => State::ToClose,
+    };
+    head.keep_alive &= state != State::ToClose;
+    Ok((head, state))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Reads a response cut into pieces: head, body, whether it ended, bytes left over.
+    fn read(pieces: &[&[u8]]) -> Result<(Option<Head>, Vec<u8>, bool, usize), Http1Error> {
+        let mut reader = ResponseReader::new(Limits { head: 1000, body: 1000 });
+        let (mut head, mut body, mut ended, mut left) = (None, Vec::new(), false, 0);
+        for piece in pieces {
+            let mut input = *piece;
+            while let Some(part) = reader.next(&mut input)? {
+                match part {
+                    Part::Head(parsed) => head = Some(parsed),
+                    Part::Body(bytes) => body.extend_from_slice(bytes),
+                    Part::End => ended = true,
+                }
+            }
+            left += input.len();
+        }
+        Ok((head, body, ended, left))
+    }
+
+    const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Type: text/event-stream\r\n\r\n\
+        5\r\nhello\r\n7;ext=1\r\n, world\r\n0\r\nx-trailer: 1\r\n\r\n";
+
+    #[test]
+    fn each_framing_gives_its_body() {
+        let table = [
+            ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello", "hello", true, true),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", "", true, true),
+            ("HTTP/1.1 200 OK\r\n\r\nhello", "hello", false, false),
+            ("HTTP/1.0 200 OK\r\ncontent-length: 1\r\n\r\nx", "x", true, false),
+            ("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 1\r\n\r\nx", "x", true, false),
+            ("HTTP/1.1 204 No Content\r\n\r\n", "", true, true),
+            ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nx", "x", true, true),
+            ("HTTP/1.1 200 OK\ncontent-length: 1\n\nx", "x", true, true),
+            (CHUNKED, "hello, world", true, true),
+        ];
+        for (response, body, ended, keep_alive) in table {
+            let (head, got, end, left) = read(&[response.as_bytes()]).unwrap();
+            assert_eq!((got.as_slice(), end, left), (body.as_bytes(), ended, 0), "{response}");
+            assert_eq!(head.unwrap().keep_alive, keep_alive, "{response}");
+        }
+    }
+
+    #[test]
+    fn a_cut_body_is_not_whole() {
+        for (response, whole) in [
+            ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhell", false),
+            ("HTTP/1.1 200 OK\r\n\r\nhell", true),
+            ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n", false),
+            ("HTTP/1.1 200 OK\r\ntransfer-enc", false),
+        ] {
+            let mut reader = ResponseReader::new(Limits::default());
+            let mut input = response.as_bytes();
+            while reader.next(&mut input).unwrap().is_some() {}
+            assert_eq!(reader.closed(), whole, "{response}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_response_is_refused() {
+        let long = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "y".repeat(2000));
+        for response in [
+            "SSH-2.0-OpenSSH\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nffffffffffffffffff\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nab\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: 5000\r\n\r\n".to_owned().leak(),
+            &long,
+        ] {
+            let big_body = "z".repeat(4000);
+            assert!(read(&[response.as_bytes(), big_body.as_bytes()]).is_err(), "{response}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_response_reads_the_same_however_it_is_cut(
+            cuts in proptest::collection::vec(0..CHUNKED.len(), 0..20),
+        ) {
+            let mut places = cuts;
+            places.extend([0, CHUNKED.len()]);
+            places.sort_unstable();
+            let pieces: Vec<&[u8]> =
+                places.windows(2).map(|pair| &CHUNKED.as_bytes()[pair[0]..pair[1]]).collect();
+            prop_assert_eq!(read(&pieces), read(&[CHUNKED.as_bytes()]));
+        }
+    }
+}

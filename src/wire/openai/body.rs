@@ -1,0 +1,135 @@
+use crate::wire::{Endpoint, Target};
+use crate::workload::{Prompt, Request};
+use serde_json::{Map, Value, json};
+
+/// What all requests of a run have in common.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BodyOptions {
+    /// Model name.
+    pub model: String,
+    /// Tell the server to go on past the end-of-sequence token.
+    pub ignore_eos: bool,
+    /// The chat field that carries the output length.
+    pub chat_tokens_field: TokensField,
+    /// Merged last, key by key.
+    pub extra: Map<String, Value>,
+}
+
+/// The chat field that carries the output length.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TokensField {
+    /// `max_tokens`: what PD proxies lower for the prefill leg.
+    #[default]
+    MaxTokens,
+    /// `max_completion_tokens`, as `vllm bench serve` sends.
+    MaxCompletionTokens,
+}
+
+/// The JSON body of one streamed request.
+pub fn request_body(endpoint: Endpoint, request: &Request, options: &BodyOptions) -> Map<String, Value> {
+    let mut body = Map::new();
+    let mut put = |key: &str, value: Value| body.insert(key.to_owned(), value);
+    put("model", json!(options.model));
+    let tokens_field = match endpoint {
+        Endpoint::Completions => {
+            put("prompt", json!(request.prompt.text()));
+            "max_tokens"
+        }
+        Endpoint::Chat => {
+            put("messages", messages(&request.prompt));
+            match options.chat_tokens_field {
+                TokensField::MaxTokens => "max_tokens",
+                TokensField::MaxCompletionTokens => "max_completion_tokens",
+            }
+        }
+    };
+    put(tokens_field, json!(request.output_tokens));
+    put("stream", json!(true));
+    put("stream_options", json!({"include_usage": true}));
+    if options.ignore_eos {
+        put("ignore_eos", json!(true));
+    }
+    for (key, value) in &options.extra {
+        put(key, value.clone());
+    }
+    body
+}
+
+fn messages(prompt: &Prompt) -> Value {
+    match prompt {
+        Prompt::Text(text) => json!([{"role": "user", "content": text}]),
+        Prompt::Messages(turns) => json!(turns),
+    }
+}
+
+/// Head and body of one POST, ready to be written.
+pub fn head(target: &Target, path: &str, id: &str, body: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(body.len() + 512);
+    let mut line = |name: &str, value: &str| {
+        for part in [name, ": ", value, "\r\n"] {
+            bytes.extend_from_slice(part.as_bytes());
+        }
+    };
+    line(&format!("POST {}{path} HTTP/1.1\r\nhost", target.base_path()), &target.authority());
+    line("content-type", "application/json");
+    line("accept", "text/event-stream, application/json");
+    line("accept-encoding", "identity");
+    line("user-agent", concat!("pdbench/", env!("CARGO_PKG_VERSION")));
+    line("x-request-id", id);
+    if let Some(key) = target.api_key() {
+        line("authorization", &format!("Bearer {}", key.expose()));
+    }
+    for (name, value) in target.headers() {
+        line(name, value);
+    }
+    line("content-length", &body.len().to_string());
+    bytes.extend_from_slice(b"\r\n");
+    bytes.extend_from_slice(body);
+    bytes.shrink_to_fit();
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> BodyOptions {
+        BodyOptions {
+            model: "m".into(),
+            ignore_eos: true,
+            chat_tokens_field: TokensField::MaxTokens,
+            extra: Map::from_iter([("temperature".into(), json!(0.0)), ("max_tokens".into(), json!(7))]),
+        }
+    }
+
+    fn request() -> Request {
+        Request { prompt: Prompt::Text("a \"b\"".into()), prompt_tokens: 2, output_tokens: 5 }
+    }
+
+    #[test]
+    fn a_completion_asks_for_a_stream_with_usage() {
+        let plain = BodyOptions { extra: Map::new(), ignore_eos: false, ..options() };
+        assert_eq!(
+            serde_json::to_string(&request_body(Endpoint::Completions, &request(), &plain)).unwrap(),
+            r#"{"model":"m","prompt":"a \"b\"","max_tokens":5,"stream":true,"stream_options":{"include_usage":true}}"#
+        );
+    }
+
+    #[test]
+    fn extra_keys_are_merged_last() {
+        let body = request_body(Endpoint::Completions, &request(), &options());
+        assert_eq!((&body["max_tokens"], &body["ignore_eos"]), (&json!(7), &json!(true)));
+    }
+
+    #[test]
+    fn a_chat_sends_plain_content_and_the_field_it_is_told() {
+        let options = BodyOptions {
+            extra: Map::new(),
+            chat_tokens_field: TokensField::MaxCompletionTokens,
+            ..options()
+        };
+        let body = request_body(Endpoint::Chat, &request(), &options);
+        assert_eq!(body["messages"], json!([{"role": "user", "content": "a \"b\""}]));
+        assert_eq!((body.get("max_tokens"), &body["max_completion_tokens"]), (None, &json!(5)));
+    }
+}

@@ -1,0 +1,427 @@
+use memchr::memchr2;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+
+/// Token counts of one leg, as a server reports them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Usage {
+    /// Tokens of the prompt.
+    pub prompt_tokens: u32,
+    /// Tokens generated.
+    pub completion_tokens: u32,
+    /// Prompt tokens that came from a cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_tokens: Option<u32>,
+}
+
+/// What one event of a stream says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Chunk<'a> {
+    /// The part of the answer it carries.
+    pub piece: Piece<'a>,
+    /// Why the answer ended, where it says so.
+    pub finish_reason: Option<Cow<'a, str>>,
+    /// Token counts so far, or at the end.
+    pub usage: Option<Usage>,
+    /// Ids of its tokens were told: how many.
+    pub token_ids: Option<u32>,
+    /// The answer's id.
+    pub id: Option<Cow<'a, str>>,
+    /// The server says that it failed.
+    pub error: Option<ServerError>,
+}
+
+/// The part of an answer that an event carries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// No choice at all: usage alone, or an error.
+    #[default]
+    None,
+    /// The role-only first delta of a chat.
+    Role,
+    /// A token event; its text may be empty.
+    Token(Cow<'a, str>),
+}
+
+/// A server's error object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerError {
+    /// What it says.
+    pub message: String,
+    /// Its code, as text, where there is one.
+    pub code: Option<String>,
+}
+
+/// Data of an event that is not what it should be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadChunk {
+    /// Not UTF-8, from this byte of the data on.
+    #[error("invalid UTF-8 at byte {0} of the event")]
+    Utf8(usize),
+    /// Not JSON, or JSON of no known shape.
+    #[error("{0}")]
+    Json(String),
+}
+
+/// Reads the events of one stream. Most of them differ in nothing but the text of one token: those are
+/// told by comparing the bytes before and after it with the last parsed event's, without parsing JSON.
+#[derive(Debug, Default)]
+pub struct ChunkReader {
+    /// Bytes before and after the text of the last plain token event; empty until one was parsed.
+    prefix: Vec<u8>,
+    suffix: Vec<u8>,
+}
+
+/// A string that stays in the packet it came in. (`Option<Cow<str>>` alone would copy it.)
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[derive(Deserialize)]
+struct WireChunk<'a> {
+    #[serde(borrow, default)]
+    id: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    choices: Option<Vec<WireChoice<'a>>>,
+    #[serde(default)]
+    usage: Option<WireUsage>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    object: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    message: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    code: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct WireChoice<'a> {
+    #[serde(borrow, default)]
+    text: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    delta: Option<WireMessage<'a>>,
+    #[serde(borrow, default)]
+    message: Option<WireMessage<'a>>,
+    #[serde(borrow, default)]
+    finish_reason: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    token_ids: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct WireMessage<'a> {
+    #[serde(borrow, default)]
+    role: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    content: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    reasoning: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    reasoning_content: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    tool_calls: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct WireUsage {
+    #[serde(default)]
+    prompt_tokens: Option<u32>,
+    #[serde(default)]
+    completion_tokens: Option<u32>,
+    #[serde(default)]
+    prompt_tokens_details: Option<WireDetails>,
+}
+
+#[derive(Deserialize)]
+struct WireDetails {
+    #[serde(default)]
+    cached_tokens: Option<u32>,
+}
+
+impl From<WireUsage> for Usage {
+    fn from(usage: WireUsage) -> Self {
+        Self {
+            prompt_tokens: usage.prompt_tokens.unwrap_or(0),
+            completion_tokens: usage.completion_tokens.unwrap_or(0),
+            cached_tokens: usage.prompt_tokens_details.and_then(|details| details.cached_tokens),
+        }
+    }
+}
+
+impl<'a> WireMessage<'a> {
+    /// The delta's part of the answer. A role with no text beside it is no token.
+    fn piece(self) -> Piece<'a> {
+        let has_tool = self.tool_calls.is_some_and(|calls| !matches!(calls.get(), "null" | "[]"));
+        let texts =
+            [self.content, self.reasoning, self.reasoning_content].map(|text| text.map(|text| text.0));
+        let told = has_tool || texts.iter().any(Option::is_some);
+        let text = texts.into_iter().flatten().find(|text| !text.is_empty());
+        match (text, has_tool, self.role) {
+            (Some(text), _, _) => Piece::Token(text),
+            (None, true, _) => Piece::Token(Cow::Borrowed("")),
+            (None, false, Some(_)) => Piece::Role,
+            (None, false, None) if told => Piece::Token(Cow::Borrowed("")),
+            (None, false, None) => Piece::None,
+        }
+    }
+}
+
+impl ChunkReader {
+    /// Reads the data of one event.
+    ///
+    /// # Errors
+    /// When it is not UTF-8 or not a JSON object.
+    pub fn read<'a>(&mut self, data: &'a [u8]) -> Result<Chunk<'a>, BadChunk> {
+        if let Some(text) = self.plain_token(data) {
+            return Ok(Chunk { piece: Piece::Token(Cow::Borrowed(text)), ..Chunk::default() });
+        }
+        let text = std::str::from_utf8(data).map_err(|error| BadChunk::Utf8(error.valid_up_to()))?;
+        let chunk = parse(text)?;
+        self.learn(data, &chunk);
+        Ok(chunk)
+    }
+
+    /// The token's text if the event has the shape of the last plain one. What lies between prefix and
+    /// suffix holds no quote and no backslash, so it is one JSON string and cannot end the field early.
+    fn plain_token<'a>(&self, data: &'a [u8]) -> Option<&'a str> {
+        if self.prefix.is_empty() {
+            return None;
+        }
+        let rest = data.strip_prefix(self.prefix.as_slice())?;
+        let text = rest.strip_suffix(self.suffix.as_slice())?;
+        if memchr2(b'"', b'\\', text).is_some() || text.iter().any(|&byte| byte < 0x20) {
+            return None;
+        }
+        std::str::from_utf8(text).ok()
+    }
+
+    /// Remembers the shape of an event that says nothing but one token's text.
+    fn learn(&mut self, data: &[u8], chunk: &Chunk<'_>) {
+        let Piece::Token(Cow::Borrowed(text)) = &chunk.piece else { return };
+        let plain = chunk.finish_reason.is_none()
+            && chunk.usage.is_none()
+            && chunk.token_ids.is_none()
+            && chunk.error.is_none();
+        let start = (text.as_ptr() as usize).checked_sub(data.as_ptr() as usize);
+        let Some(start) = start.filter(|&start| plain && !text.is_empty() && start <= data.len()) else {
+            return;
+        };
+        self.prefix.clear();
+        self.prefix.extend_from_slice(&data[..start]);
+        self.suffix.clear();
+        self.suffix.extend_from_slice(&data[start + text.len()..]);
+    }
+}
+
+fn parse(text: &str) -> Result<Chunk<'_>, BadChunk> {
+    let wire: WireChunk<'_> =
+        serde_json::from_str(text).map_err(|error| BadChunk::Json(error.to_string()))?;
+    let error = server_error(&wire);
+    let mut chunk =
+        Chunk { id: wire.id.map(|id| id.0), usage: wire.usage.map(Usage::from), error, ..Chunk::default() };
+    // Requests ask for one choice; of several, the first is the one that is timed.
+    if let Some(choice) = wire.choices.and_then(|choices| choices.into_iter().next()) {
+        chunk.finish_reason = choice.finish_reason.map(|reason| reason.0);
+        chunk.token_ids = choice.token_ids.and_then(count_items);
+        chunk.piece = match (choice.text, choice.delta) {
+            (Some(text), _) => Piece::Token(text.0),
+            (None, Some(delta)) => delta.piece(),
+            (None, None) => Piece::None,
+        };
+    }
+    Ok(chunk)
+}
+
+/// Items of a JSON list; `None` for anything else.
+fn count_items(raw: &RawValue) -> Option<u32> {
+    let items: Vec<serde::de::IgnoredAny> = serde_json::from_str(raw.get()).ok()?;
+    u32::try_from(items.len()).ok()
+}
+
+/// The error that a chunk or body carries: `{"error": …}`, or an object of its own kind `error`.
+fn server_error(wire: &WireChunk<'_>) -> Option<ServerError> {
+    let plain = |raw: &RawValue| match serde_json::from_str::<Value>(raw.get()) {
+        Ok(Value::Null) | Err(_) => None,
+        Ok(Value::String(text)) => Some(text),
+        Ok(other) => Some(other.to_string()),
+    };
+    if let Some(raw) = wire.error {
+        return match serde_json::from_str::<Value>(raw.get()) {
+            Ok(Value::Null) | Err(_) => None,
+            Ok(Value::Object(fields)) => {
+                let text = |key: &str| match fields.get(key) {
+                    None | Some(Value::Null) => None,
+                    Some(Value::String(text)) => Some(text.clone()),
+                    Some(other) => Some(other.to_string()),
+                };
+                let message = text("message").unwrap_or_else(|| raw.get().to_owned());
+                Some(ServerError { message, code: text("code").or_else(|| text("type")) })
+            }
+            Ok(Value::String(message)) => Some(ServerError { message, code: wire.code.and_then(plain) }),
+            Ok(other) => Some(ServerError { message: other.to_string(), code: None }),
+        };
+    }
+    wire.object.as_ref().is_some_and(|kind| kind.0 == "error").then(|| ServerError {
+        message: wire.message.and_then(plain).unwrap_or_else(|| "an error object without a message".into()),
+        code: wire.code.and_then(plain),
+    })
+}
+
+/// A whole answer that came as one JSON body instead of a stream.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// A completion.
+    Completion {
+        /// Its text.
+        text: String,
+        /// Token counts.
+        usage: Option<Usage>,
+        /// Why it ended.
+        finish_reason: Option<String>,
+    },
+    /// An error object, or a body that means as much (`null`, nothing, a web page).
+    Error(ServerError),
+}
+
+/// Reads a body that held no event.
+pub fn read_answer(body: &[u8]) -> Answer {
+    let text = String::from_utf8_lossy(body);
+    let text = text.trim();
+    let told = |message: String| Answer::Error(ServerError { message, code: None });
+    if text.is_empty() {
+        return told("an empty body".into());
+    }
+    let Ok(wire) = serde_json::from_str::<WireChunk<'_>>(text) else {
+        return told(format!("expected an event stream, got `{}`", excerpt(text, 200)));
+    };
+    if let Some(error) = server_error(&wire) {
+        return Answer::Error(error);
+    }
+    let usage = wire.usage.map(Usage::from);
+    match wire.choices.and_then(|choices| choices.into_iter().next()) {
+        Some(choice) => {
+            let content = choice.message.and_then(|message| message.content);
+            Answer::Completion {
+                text: choice.text.or(content).map_or_else(String::new, |text| text.0.into_owned()),
+                usage,
+                finish_reason: choice.finish_reason.map(|reason| reason.0.into_owned()),
+            }
+        }
+        None => told(format!("expected an event stream, got `{}`", excerpt(text, 200))),
+    }
+}
+
+/// The first `most` characters of a text, control characters escaped.
+fn excerpt(text: &str, most: usize) -> String {
+    text.chars().take(most).flat_map(char::escape_debug).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn token(text: &str) -> Piece<'_> {
+        Piece::Token(Cow::Borrowed(text))
+    }
+
+    fn completion(text: &str) -> String {
+        let text = serde_json::to_string(text).unwrap();
+        format!(r#"{{"id":"cmpl-1","choices":[{{"index":0,"text":{text},"finish_reason":null}}]}}"#)
+    }
+
+    #[test]
+    fn events_are_read_for_what_they_carry() {
+        let table = [
+            (r#"{"choices":[{"text":"a"}]}"#, token("a")),
+            (r#"{"choices":[{"text":""}]}"#, token("")),
+            (r#"{"choices":[{"delta":{"role":"assistant","content":""}}]}"#, Piece::Role),
+            (r#"{"choices":[{"delta":{"role":"assistant"}}]}"#, Piece::Role),
+            (r#"{"choices":[{"delta":{"role":"assistant","content":"a"}}]}"#, token("a")),
+            (r#"{"choices":[{"delta":{"content":""}}]}"#, token("")),
+            (r#"{"choices":[{"delta":{"reasoning_content":"b","content":null}}]}"#, token("b")),
+            (r#"{"choices":[{"delta":{"tool_calls":[{"index":0}]}}]}"#, token("")),
+            (r#"{"choices":[{"delta":{}}]}"#, Piece::None),
+            (r#"{"choices":[]}"#, Piece::None),
+            (r#"{"object":"x"}"#, Piece::None),
+        ];
+        for (data, piece) in table {
+            assert_eq!(ChunkReader::default().read(data.as_bytes()).unwrap().piece, piece, "{data}");
+        }
+    }
+
+    #[test]
+    fn usage_may_stand_anywhere() {
+        let data = br#"{"choices":[],"usage":{"prompt_tokens":11,"total_tokens":19,"completion_tokens":8,
+            "prompt_tokens_details":{"cached_tokens":4}}}"#;
+        let usage = ChunkReader::default().read(data).unwrap().usage;
+        assert_eq!(usage, Some(Usage { prompt_tokens: 11, completion_tokens: 8, cached_tokens: Some(4) }));
+    }
+
+    #[test]
+    fn errors_are_found_in_every_dress() {
+        let table = [
+            (r#"{"error":{"message":"no","type":"X","code":500}}"#, "no", Some("500")),
+            (r#"{"error":{"message":"no","type":"X"}}"#, "no", Some("X")),
+            (r#"{"error":"no"}"#, "no", None),
+            (r#"{"error":{"detail":1}}"#, r#"{"detail":1}"#, None),
+            (r#"{"object":"error","message":"no","code":40303}"#, "no", Some("40303")),
+        ];
+        for (data, message, code) in table {
+            let error = ChunkReader::default().read(data.as_bytes()).unwrap().error.unwrap();
+            assert_eq!((error.message.as_str(), error.code.as_deref()), (message, code), "{data}");
+        }
+        assert_eq!(ChunkReader::default().read(br#"{"error":null,"choices":[]}"#).unwrap().error, None);
+    }
+
+    #[test]
+    fn data_that_is_no_object_is_bad() {
+        for data in [&b"nul"[..], b"[1]", b"{", b"3", b"null"] {
+            assert!(matches!(ChunkReader::default().read(data), Err(BadChunk::Json(_))), "{data:?}");
+        }
+        assert_eq!(ChunkReader::default().read(b"{\"a\":\"\xff\"}"), Err(BadChunk::Utf8(6)));
+    }
+
+    #[test]
+    fn a_body_without_events_is_told_apart() {
+        let told = |body: &str| match read_answer(body.as_bytes()) {
+            Answer::Error(error) => error.message,
+            Answer::Completion { text, .. } => panic!("{text}"),
+        };
+        assert_eq!(told(""), "an empty body");
+        assert_eq!(told("null"), "expected an event stream, got `null`");
+        assert_eq!(told(r#"{"error":{"message":"no"}}"#), "no");
+        assert_eq!(told("<html>\u{1b}[31m"), "expected an event stream, got `<html>\\u{1b}[31m`");
+        let whole = r#"{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}],
+            "usage":{"prompt_tokens":1,"completion_tokens":2}}"#;
+        let Answer::Completion { text, usage, .. } = read_answer(whole.as_bytes()) else { panic!() };
+        assert_eq!((text.as_str(), usage.map(|usage| usage.completion_tokens)), ("hi", Some(2)));
+    }
+
+    proptest! {
+        /// The short cut must never say anything else than the parser.
+        #[test]
+        fn a_stream_reads_as_if_each_event_were_parsed(
+            texts in proptest::collection::vec("[a-c\"\\\\\n é{}:,]{0,4}", 1..20),
+        ) {
+            let mut reader = ChunkReader::default();
+            for text in &texts {
+                let data = completion(text);
+                let quick = reader.read(data.as_bytes()).unwrap().piece;
+                prop_assert_eq!(&quick, &parse(&data).unwrap().piece);
+                prop_assert_eq!(quick, token(text));
+            }
+        }
+    }
+
+    #[test]
+    fn a_finish_reason_behind_the_usual_prefix_is_seen() {
+        let mut reader = ChunkReader::default();
+        reader.read(completion("a").as_bytes()).unwrap();
+        assert!(!reader.prefix.is_empty());
+        let last = completion("b").replace("null", "\"length\"");
+        assert_eq!(reader.read(last.as_bytes()).unwrap().finish_reason.as_deref(), Some("length"));
+    }
+}

@@ -1,0 +1,7 @@
+//! The OpenAI dialect that vLLM speaks: request bodies, stream chunks, whole answers, error objects.
+
+mod body;
+mod chunk;
+
+pub use body::{BodyOptions, TokensField, head, request_body};
+pub use chunk::{Answer, BadChunk, Chunk, ChunkReader, Piece, ServerError, Usage, read_answer};

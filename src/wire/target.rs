@@ -1,0 +1,245 @@
+use std::fmt;
+use url::Url;
+
+/// Which API the measured requests use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// `/v1/completions`.
+    Completions,
+    /// `/v1/chat/completions`.
+    Chat,
+}
+
+impl Endpoint {
+    /// Its usual path.
+    pub fn path(self) -> &'static str {
+        match self {
+            Endpoint::Completions => "/v1/completions",
+            Endpoint::Chat => "/v1/chat/completions",
+        }
+    }
+
+    /// The name that `vllm bench serve --backend` has for it.
+    pub fn backend(self) -> &'static str {
+        match self {
+            Endpoint::Completions => "openai",
+            Endpoint::Chat => "openai-chat",
+        }
+    }
+}
+
+/// A text that does not print itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes a secret into custody.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for the one place that sends it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// Where requests go: base URL, headers, key.
+#[derive(Clone, Debug)]
+pub struct Target {
+    host: String,
+    port: u16,
+    base_path: String,
+    headers: Vec<(String, String)>,
+    api_key: Option<Secret>,
+}
+
+/// A target that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// Not a URL.
+    #[error("`{url}` is not a base URL: {why}")]
+    NotAUrl {
+        /// What was given, without credentials.
+        url: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A header that would break the request apart.
+    #[error("header `{name}` {why}")]
+    BadHeader {
+        /// The header's name, escaped.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+}
+
+impl Target {
+    /// Parses a base URL such as `http://127.0.0.1:8000` or `http://host:8000/prefix`.
+    ///
+    /// # Errors
+    /// When it is no http URL, or carries credentials, a query or a fragment.
+    pub fn parse(base_url: &str) -> Result<Self, TargetError> {
+        let bad =
+            |why: &str| TargetError::NotAUrl { url: without_credentials(base_url), why: why.to_owned() };
+        let with_scheme =
+            if base_url.contains("://") { base_url.to_owned() } else { format!("http://{base_url}") };
+        let url = Url::parse(&with_scheme).map_err(|error| bad(&error.to_string()))?;
+        match url.scheme() {
+            "http" => {}
+            "https" => return Err(bad("https is not supported yet; use http")),
+            _ => return Err(bad("want http://HOST:PORT")),
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(bad("credentials do not belong in a URL; set OPENAI_API_KEY"));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(bad("a base URL has no query and no fragment"));
+        }
+        let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| bad("it names no host"))?;
+        Ok(Self {
+            host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+            port: url.port_or_known_default().ok_or_else(|| bad("it names no port"))?,
+            base_path: url.path().trim_end_matches('/').to_owned(),
+            headers: Vec::new(),
+            api_key: None,
+        })
+    }
+
+    /// Sends `key` as the Bearer token.
+    ///
+    /// # Errors
+    /// When it holds a control character.
+    pub fn with_api_key(mut self, key: Secret) -> Result<Self, TargetError> {
+        check_value("authorization", key.expose())?;
+        self.api_key = Some(key);
+        Ok(self)
+    }
+
+    /// Sends a header with each request.
+    ///
+    /// # Errors
+    /// When name or value would break the request apart.
+    pub fn with_header(mut self, name: &str, value: &str) -> Result<Self, TargetError> {
+        let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        if name.is_empty() || !name.bytes().all(token) {
+            return Err(TargetError::BadHeader {
+                name: name.escape_debug().to_string(),
+                why: "is not a header name",
+            });
+        }
+        check_value(name, value)?;
+        self.headers.push((name.to_owned(), value.to_owned()));
+        Ok(self)
+    }
+
+    /// Host name or address, without brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Path in front of the endpoint's, empty or `/…` without a trailing slash.
+    pub fn base_path(&self) -> &str {
+        &self.base_path
+    }
+
+    /// `host:port`, as the `host` header has it.
+    pub fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+
+    /// Base URL without credentials.
+    pub fn base_url(&self) -> String {
+        format!("http://{}{}", self.authority(), self.base_path)
+    }
+
+    /// Headers sent with each request.
+    pub fn headers(&self) -> &[(String, String)] {
+        &self.headers
+    }
+
+    /// The Bearer token.
+    pub fn api_key(&self) -> Option<&Secret> {
+        self.api_key.as_ref()
+    }
+}
+
+fn check_value(name: &str, value: &str) -> Result<(), TargetError> {
+    if value.chars().any(|c| c.is_control() && c != '\t') {
+        let name = name.escape_debug().to_string();
+        return Err(TargetError::BadHeader { name, why: "has a control character in its value" });
+    }
+    Ok(())
+}
+
+/// A URL as it may be shown: what stands before an `@` of its authority is cut.
+fn without_credentials(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let shown = match rest[..end].rfind('@') {
+        Some(at) => format!("…@{}", &rest[at + 1..]),
+        None => rest.to_owned(),
+    };
+    let shown = if scheme.is_empty() { shown } else { format!("{scheme}://{shown}") };
+    shown.escape_debug().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_url_is_taken_apart() {
+        let table = [
+            ("http://127.0.0.1:8000", "127.0.0.1:8000", ""),
+            ("127.0.0.1:8000/", "127.0.0.1:8000", ""),
+            ("http://proxy/pd/", "proxy:80", "/pd"),
+            ("http://[::1]:9", "[::1]:9", ""),
+        ];
+        for (url, authority, path) in table {
+            let target = Target::parse(url).unwrap();
+            assert_eq!((target.authority().as_str(), target.base_path()), (authority, path), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_url_that_cannot_be_used_is_refused_without_its_secret() {
+        for url in
+            ["http://", "ftp://x", "http://x:99999", "http://u:hunter2@x", "http://x/?hunter2", "https://x"]
+        {
+            let error = Target::parse(url).unwrap_err().to_string();
+            assert!(!error.contains("u:hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_header_cannot_break_the_request_apart() {
+        let target = || Target::parse("http://x").unwrap();
+        assert!(target().with_header("x-a", "b\r\nx-c: d").is_err());
+        assert!(target().with_header("x-a\r\n", "b").is_err());
+        assert!(target().with_header("", "b").is_err());
+        assert!(target().with_api_key(Secret::new("a\nb")).is_err());
+        assert!(target().with_header("x-a", "b c").is_ok());
+    }
+
+    #[test]
+    fn a_secret_does_not_print_itself() {
+        assert!(!format!("{:?}", Secret::new("hunter2")).contains("hunter2"));
+    }
+}
