@@ -1,1 +1,6 @@
-//! (room load)
+//! x
+mod leg_usage;
+mod reading;
+#[cfg(test)]
+mod reading_tests;
+pub use reading::ReadLimits;

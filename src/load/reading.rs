@@ -1,0 +1,422 @@
+use crate::measure::{
+    EndedIn, Flag, Offset, Outcome, OutputTokensSource, PromptTokensSource, RequestRecord, Rules,
+    StreamFacts, StreamFault, TransportEnd,
+};
+use crate::wire::http1::{Head, Http1Error, Limits, Part, ResponseReader};
+use crate::wire::openai::{Answer, BadChunk, Chunk, ChunkReader, Piece, Usage, read_answer};
+use crate::wire::sse::{Event, Splitter};
+
+use super::leg_usage::LegUsage;
+
+/// Reads one response into its record: bytes and stamps in, no sockets, no clock.
+pub(super) struct Reading {
+    pub(super) record: RequestRecord,
+    response: ResponseReader,
+    splitter: Splitter,
+    chunks: ChunkReader,
+    facts: StreamFacts,
+    /// When the last event of any kind came.
+    pub(super) last_event: Option<Offset>,
+    keep_text: bool,
+    keep_alive: bool,
+    /// The body as far as it held no event: an error page, or an answer that is no stream.
+    opening: Vec<u8>,
+    /// Reads from the socket so far; events of one read share a stamp.
+    reads: u32,
+    first_token_read: u32,
+    last_token_read: u32,
+    text_events: u32,
+    tokens_told: Told,
+    /// An empty-text event with a finish reason: a token only if usage says so.
+    held: Option<Offset>,
+    usage: LegUsage,
+}
+
+/// Whether the server tells the tokens of each event, by token ids or running usage.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    NotYet,
+    Always { by_usage: u32 },
+    Contradicted,
+}
+
+/// How far a response has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// More is to come.
+    More,
+    /// It is whole.
+    Whole,
+}
+
+/// Sizes beyond which a response is refused.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadLimits {
+    /// Head and body.
+    pub response: Limits,
+    /// Most bytes of one event.
+    pub event: usize,
+}
+
+impl Default for ReadLimits {
+    fn default() -> Self {
+        Self { response: Limits::default(), event: 1 << 20 }
+    }
+}
+
+/// Bytes of a body without events that are kept to tell what it is.
+const OPENING: usize = 64 << 10;
+/// Bytes of an error body that go into the record.
+const ERROR_BODY: usize = 2 << 10;
+
+impl Reading {
+    pub(super) fn new(record: RequestRecord, limits: ReadLimits, keep_text: bool) -> Self {
+        Self {
+            record,
+            response: ResponseReader::new(limits.response),
+            splitter: Splitter::new(limits.event),
+            chunks: ChunkReader::default(),
+            facts: StreamFacts::default(),
+            last_event: None,
+            keep_text,
+            keep_alive: false,
+            opening: Vec::new(),
+            reads: 0,
+            first_token_read: 0,
+            last_token_read: 0,
+            text_events: 0,
+            tokens_told: Told::NotYet,
+            held: None,
+            usage: LegUsage::default(),
+        }
+    }
+
+    /// True while no byte of a response has come.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.record.bytes == 0
+    }
+
+    /// True once the response is whole and its connection may carry a further request.
+    pub(super) fn reusable(&self) -> bool {
+        self.response.ended() && self.keep_alive
+    }
+
+    /// Takes what one read from the socket gave, which arrived at `at`.
+    ///
+    /// # Errors
+    /// How the transport ended, when the response cannot be read on.
+    pub(super) fn take(&mut self, mut bytes: &[u8], at: Offset) -> Result<Progress, TransportEnd> {
+        self.reads += 1;
+        self.record.bytes += bytes.len() as u64;
+        // Taken out for the time of the call, so that its events may change the rest.
+        let mut splitter = std::mem::replace(&mut self.splitter, Splitter::new(0));
+        let taken = loop {
+            match self.response.next(&mut bytes) {
+                Ok(None) => break Ok(Progress::More),
+                Ok(Some(Part::Head(head))) => self.head(head, at),
+                Ok(Some(Part::Body(piece))) => {
+                    if let Err(end) = self.body(&mut splitter, piece, at) {
+                        break Err(end);
+                    }
+                }
+                Ok(Some(Part::End)) => break Ok(Progress::Whole),
+                Err(error) => break Err(self.refuse(&error)),
+            }
+        };
+        self.splitter = splitter;
+        if taken == Ok(Progress::Whole) && !bytes.is_empty() {
+            self.keep_alive = false;
+        }
+        taken
+    }
+
+    /// Tells that the connection closed.
+    pub(super) fn closed(&mut self) -> TransportEnd {
+        self.keep_alive = false;
+        if self.response.closed() {
+            return TransportEnd::Complete;
+        }
+        self.explain(|| "the connection closed before the response was whole".into());
+        TransportEnd::Cut
+    }
+
+    fn refuse(&mut self, error: &Http1Error) -> TransportEnd {
+        self.explain(|| error.to_string());
+        match error {
+            Http1Error::HeadTooLarge(_) | Http1Error::BodyTooLarge(_) => TransportEnd::TooLarge,
+            Http1Error::Malformed(_) => TransportEnd::Cut,
+        }
+    }
+
+    /// Keeps the first explanation.
+    pub(super) fn explain(&mut self, what: impl FnOnce() -> String) {
+        self.record.error.get_or_insert_with(what);
+    }
+
+    fn flag(&mut self, flag: Flag) {
+        *self.record.flags.entry(flag).or_insert(0) += 1;
+    }
+
+    fn head(&mut self, head: Head, at: Offset) {
+        self.record.headers = Some(at);
+        self.record.http_status = Some(head.status);
+        self.facts.status = Some(head.status);
+        self.keep_alive = head.keep_alive;
+        if let Some(encoding) = head.content_encoding {
+            self.facts.encoded = true;
+            self.explain(|| format!("content-encoding `{encoding}`, which was not asked for"));
+        }
+        if let Some(location) = head.location.filter(|_| (300..400).contains(&head.status)) {
+            self.explain(|| format!("HTTP {} to {location}; redirects are not followed", head.status));
+        }
+    }
+
+    fn body(&mut self, splitter: &mut Splitter, piece: &[u8], at: Offset) -> Result<(), TransportEnd> {
+        if !self.facts.answered {
+            let room = OPENING - self.opening.len();
+            self.opening.extend_from_slice(&piece[..piece.len().min(room)]);
+        }
+        if !self.is_stream() {
+            return Ok(());
+        }
+        splitter.feed(piece, |event| self.event(event, at)).map_err(|too_large| {
+            self.explain(|| too_large.to_string());
+            TransportEnd::TooLarge
+        })
+    }
+
+    /// Events are looked for in successful, unencoded bodies, whatever their content type.
+    fn is_stream(&self) -> bool {
+        self.facts.status.is_some_and(|status| (200..300).contains(&status)) && !self.facts.encoded
+    }
+
+    fn event(&mut self, event: Event<'_>, at: Offset) {
+        self.last_event = Some(at);
+        if !self.facts.answered {
+            self.facts.answered = true;
+            self.opening = Vec::new();
+        }
+        if event.data == b"[DONE]" {
+            if self.facts.done {
+                self.flag(Flag::AfterDone);
+            }
+            self.facts.done = true;
+            return;
+        }
+        if self.facts.done {
+            self.flag(Flag::AfterDone);
+        }
+        let mut chunks = std::mem::take(&mut self.chunks);
+        match chunks.read(event.data) {
+            Ok(chunk) => self.chunk(chunk, event.event == b"error", event.data, at),
+            Err(error) => self.bad_chunk(&error, event.data),
+        }
+        self.chunks = chunks;
+    }
+
+    fn bad_chunk(&mut self, error: &BadChunk, data: &[u8]) {
+        let fault = match error {
+            BadChunk::Utf8(_) => StreamFault::Utf8,
+            BadChunk::Json(_) => StreamFault::Json,
+        };
+        self.facts.fault.get_or_insert(fault);
+        let bytes = self.record.bytes;
+        self.explain(|| {
+            let text = String::from_utf8_lossy(data);
+            let start: String = text.chars().take(120).flat_map(char::escape_debug).collect();
+            format!("event within the first {bytes} bytes: {error}: `{start}`")
+        });
+    }
+
+    fn chunk(&mut self, chunk: Chunk<'_>, named_error: bool, data: &[u8], at: Offset) {
+        if named_error || chunk.error.is_some() {
+            self.facts.fault.get_or_insert(StreamFault::Error);
+            self.explain(|| match &chunk.error {
+                Some(error) => match &error.code {
+                    Some(code) => format!("{} (code {code})", error.message),
+                    None => error.message.clone(),
+                },
+                None => String::from_utf8_lossy(&data[..data.len().min(ERROR_BODY)]).into_owned(),
+            });
+        }
+        let finishes = chunk.finish_reason.is_some();
+        match chunk.piece {
+            Piece::None => {}
+            Piece::Role => {
+                if self.record.role.is_none() && self.record.events.is_empty() {
+                    self.record.role = Some(at);
+                }
+            }
+            Piece::Token(text) if text.is_empty() && finishes && chunk.token_ids.is_none() => {
+                self.held = Some(at);
+            }
+            Piece::Token(text) => self.token(&text, chunk.token_ids, chunk.usage, at),
+        }
+        if let Some(reason) = chunk.finish_reason {
+            self.facts.finished = true;
+            self.record.finish_reason = Some(reason.into_owned());
+        }
+        if let Some(usage) = chunk.usage {
+            self.usage.note(usage, chunk.id.unwrap_or_default(), self.facts.finished);
+        }
+    }
+
+    fn token(&mut self, text: &str, ids: Option<u32>, usage: Option<Usage>, at: Offset) {
+        self.held = None;
+        if self.record.events.is_empty() {
+            self.first_token_read = self.reads;
+        } else if self.last_token_read == self.reads {
+            self.flag(Flag::Coalesced);
+        }
+        self.last_token_read = self.reads;
+        self.usage.token_event();
+        self.record.events.push(at);
+        if text.is_empty() {
+            self.flag(Flag::EmptyText);
+        } else {
+            self.text_events += 1;
+            if self.keep_text {
+                self.record.text.get_or_insert_with(String::new).push_str(text);
+            }
+        }
+        self.tokens_of_event(ids, usage);
+    }
+
+    /// Notes how many tokens the event carries, as long as every event so far has told.
+    fn tokens_of_event(&mut self, ids: Option<u32>, usage: Option<Usage>) {
+        let so_far = match self.tokens_told {
+            Told::NotYet if self.record.events.len() == 1 => 0,
+            Told::Always { by_usage } => by_usage,
+            _ => return,
+        };
+        let total = usage.map(|usage| usage.completion_tokens);
+        let tokens = ids.or(total.and_then(|total| total.checked_sub(so_far)));
+        self.tokens_told = match tokens {
+            Some(tokens) => {
+                self.record.events_tokens.push(tokens);
+                Told::Always { by_usage: total.unwrap_or(so_far) }
+            }
+            None => {
+                self.record.events_tokens.clear();
+                Told::Contradicted
+            }
+        };
+    }
+
+    /// Closes the record.
+    pub(super) fn finish(mut self, end: TransportEnd, at: Offset) -> RequestRecord {
+        let mut splitter = std::mem::replace(&mut self.splitter, Splitter::new(0));
+        if end == TransportEnd::Complete && splitter.finish(|event| self.event(event, at)) {
+            self.flag(Flag::Unterminated);
+        }
+        if end == TransportEnd::Complete && self.is_stream() && !self.facts.answered && !self.facts.encoded {
+            self.whole_answer();
+        }
+        self.count_tokens();
+        self.flag_oddities();
+        let refused = self.facts.status.is_some_and(|status| !(200..300).contains(&status));
+        if refused {
+            self.explain_refusal();
+        }
+        let rules = Rules {
+            requested_tokens: self.record.requested_tokens.unwrap_or(0),
+            ignore_eos: self.record.ignore_eos,
+        };
+        self.record.outcome = Outcome::judge(end, &self.facts, rules);
+        if self.record.outcome == Outcome::EmptyOutput {
+            self.explain(|| "the answer is well-formed but has no token".into());
+        }
+        self.record.ended_in = self.ended_in(end);
+        self.record.finished = at;
+        self.record.events.shrink();
+        self.record
+    }
+
+    fn ended_in(&self, end: TransportEnd) -> EndedIn {
+        match end {
+            TransportEnd::Complete => EndedIn::End,
+            TransportEnd::Dns => EndedIn::Dns,
+            TransportEnd::Tls => EndedIn::Tls,
+            _ if self.record.sent.is_none() => EndedIn::Queue,
+            TransportEnd::Refused | TransportEnd::ConnectTimeout | TransportEnd::ClientPorts => {
+                EndedIn::Connect
+            }
+            _ if self.record.headers.is_none() => EndedIn::Headers,
+            _ if self.record.events.is_empty() => EndedIn::FirstToken,
+            _ => EndedIn::Stream,
+        }
+    }
+
+    fn explain_refusal(&mut self) {
+        let body = &self.opening[..self.opening.len().min(ERROR_BODY)];
+        let body = String::from_utf8_lossy(body).into_owned();
+        self.explain(|| if body.is_empty() { "an empty body".into() } else { body });
+    }
+
+    /// A successful body without events: a whole completion, or an error in disguise.
+    fn whole_answer(&mut self) {
+        match read_answer(&self.opening) {
+            Answer::Error(error) => self.explain(|| error.message),
+            Answer::Completion { text, usage, finish_reason } => {
+                self.facts.answered = true;
+                self.facts.finished = finish_reason.is_some();
+                self.record.finish_reason = finish_reason;
+                if let Some(usage) = usage {
+                    self.usage.note(usage, "".into(), true);
+                }
+                self.flag(Flag::BufferedByProxy);
+                if self.keep_text {
+                    self.record.text = Some(text);
+                }
+            }
+        }
+    }
+
+    /// Prompt and output tokens, from the last usage where there is one.
+    fn count_tokens(&mut self) {
+        let Some(total) = std::mem::take(&mut self.usage).total(self.record.requested_tokens) else {
+            self.record.output_tokens = self.record.events.len() as u32;
+            self.record.output_tokens_source = OutputTokensSource::Events;
+            return;
+        };
+        let tokens = total.completion_tokens;
+        let told: u32 = match self.tokens_told {
+            Told::Always { .. } => self.record.events_tokens.iter().sum(),
+            _ => self.record.events.len() as u32,
+        };
+        if let Some(at) = self.held.filter(|_| told < tokens) {
+            self.token("", None, None, at);
+        }
+        self.record.prefill_usage = total.prefill;
+        self.facts.usage_tokens = Some(tokens);
+        self.record.output_tokens = tokens;
+        self.record.output_tokens_source = OutputTokensSource::Usage;
+        self.record.cached_tokens = total.last.cached_tokens;
+        if 0 < total.last.prompt_tokens {
+            self.record.prompt_tokens = total.last.prompt_tokens;
+            self.record.prompt_tokens_source = PromptTokensSource::Usage;
+        }
+    }
+
+    fn flag_oddities(&mut self) {
+        self.facts.token_events = self.record.events.len() as u32;
+        if self.facts.answered
+            && !self.facts.done
+            && self.facts.finished
+            && self.record.events.first().is_some()
+        {
+            self.flag(Flag::MissingDone);
+        }
+        if 2 <= self.facts.token_events && self.first_token_read == self.last_token_read {
+            self.flag(Flag::BufferedByProxy);
+        }
+        let Some(tokens) = self.facts.usage_tokens else { return };
+        let told: u32 = self.record.events_tokens.iter().sum();
+        let contradicted = !self.record.events_tokens.is_empty() && told != tokens;
+        let too_many =
+            self.record.ignore_eos && self.record.requested_tokens.is_some_and(|most| most < tokens);
+        if tokens < self.text_events || contradicted || too_many {
+            self.flag(Flag::Mismatch);
+        }
+    }
+}

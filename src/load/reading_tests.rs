@@ -1,0 +1,242 @@
+use super::reading::{Progress, ReadLimits, Reading};
+use crate::measure::{
+    EndedIn, EventTimes, Flag, Flags, Kind, Offset, Outcome, OutputTokensSource, PromptTokensSource,
+    RequestRecord, Stamps, TransportEnd,
+};
+use crate::wire::openai::Usage;
+
+fn record(requested: u32) -> RequestRecord {
+    RequestRecord {
+        i: 0,
+        kind: Kind::Main,
+        id: "r".into(),
+        scheduled: Offset::default(),
+        ready: Some(Offset::default()),
+        sent: Some(Offset::default()),
+        connected: None,
+        headers: None,
+        role: None,
+        events: EventTimes::default(),
+        events_tokens: Vec::new(),
+        finished: Offset::default(),
+        stamps: Stamps::User,
+        requested_tokens: Some(requested),
+        ignore_eos: true,
+        prompt_tokens: 9,
+        prompt_tokens_source: PromptTokensSource::Estimate,
+        output_tokens: 0,
+        output_tokens_source: OutputTokensSource::Events,
+        prefill_usage: None,
+        cached_tokens: None,
+        finish_reason: None,
+        outcome: Outcome::Internal,
+        ended_in: EndedIn::Queue,
+        http_status: None,
+        error: None,
+        flags: Flags::new(),
+        bytes: 0,
+        attempt: 1,
+        text: None,
+    }
+}
+
+const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\n\r\n";
+
+/// Reads packets that arrive 10 µs apart; the connection closes after the last.
+fn read(requested: u32, packets: &[&str]) -> RequestRecord {
+    let mut reading = Reading::new(record(requested), ReadLimits::default(), true);
+    let mut end = None;
+    for (k, packet) in packets.iter().enumerate() {
+        match reading.take(packet.as_bytes(), Offset::from_tenths(100 * (k as u64 + 1))) {
+            Ok(Progress::More) => {}
+            Ok(Progress::Whole) => end = Some(TransportEnd::Complete),
+            Err(fault) => end = Some(fault),
+        }
+    }
+    let end = end.unwrap_or_else(|| reading.closed());
+    reading.finish(end, Offset::from_tenths(10_000))
+}
+
+fn token(text: &str) -> String {
+    format!(
+        "data: {{\"id\":\"a\",\"choices\":[{{\"index\":0,\"text\":\"{text}\",\"finish_reason\":null}}]}}\n\n"
+    )
+}
+
+fn finish(id: &str) -> String {
+    format!(
+        "data: {{\"id\":\"{id}\",\"choices\":[{{\"index\":0,\"text\":\"\",\"finish_reason\":\"length\"}}]}}\n\n"
+    )
+}
+
+fn usage(id: &str, prompt: u32, completion: u32) -> String {
+    format!(
+        "data: {{\"id\":\"{id}\",\"choices\":[],\"usage\":{{\"prompt_tokens\":{prompt},\"completion_tokens\":{completion}}}}}\n\n"
+    )
+}
+
+const DONE: &str = "data: [DONE]\n\n";
+
+#[test]
+fn a_whole_stream_is_ok_and_each_packet_has_its_stamp() {
+    let got = read(2, &[HEAD, &token("a"), ": ping\n\n", &token("b"), &finish("a"), &usage("a", 7, 2), DONE]);
+    assert_eq!((got.outcome, got.ended_in), (Outcome::Ok, EndedIn::End));
+    assert_eq!(got.events.iter().map(Offset::tenths).collect::<Vec<_>>(), [200, 400]);
+    assert_eq!((got.prompt_tokens, got.output_tokens), (7, 2));
+    assert_eq!((got.text.as_deref(), got.finish_reason.as_deref()), (Some("ab"), Some("length")));
+    assert_eq!(got.flags, Flags::new());
+}
+
+#[test]
+fn an_empty_last_event_is_a_token_only_if_usage_says_so() {
+    let with = read(3, &[HEAD, &token("a"), &token("b"), &finish("a"), &usage("a", 7, 3), DONE]);
+    assert_eq!((with.outcome, with.events.len()), (Outcome::Ok, 3));
+    let without = read(2, &[HEAD, &token("a"), &token("b"), &finish("a"), DONE]);
+    assert_eq!((without.outcome, without.events.len(), without.output_tokens), (Outcome::Ok, 2, 2));
+    assert_eq!(without.output_tokens_source, OutputTokensSource::Events);
+}
+
+#[test]
+fn a_stream_that_ends_after_5_of_20_tokens_is_truncated() {
+    let tokens: Vec<String> = (0..5).map(|_| token("x")).collect();
+    let mut packets = vec![HEAD];
+    packets.extend(tokens.iter().map(String::as_str));
+    let got = read(20, &packets);
+    assert_eq!((got.outcome, got.events.len(), got.output_tokens), (Outcome::Truncated, 5, 5));
+}
+
+#[test]
+fn an_error_inside_the_stream_keeps_its_message_and_the_tokens_so_far() {
+    let error = "data: {\"error\":{\"message\":\"KV lost\",\"code\":500}}\n\n";
+    let got = read(4, &[HEAD, &token("a"), error, DONE]);
+    assert_eq!((got.outcome, got.events.len()), (Outcome::StreamError, 1));
+    assert_eq!(got.error.as_deref(), Some("KV lost (code 500)"));
+    let named = read(4, &[HEAD, "event: error\ndata: {\"detail\":\"gone\"}\n\n", DONE]);
+    assert_eq!(
+        (named.outcome, named.error.as_deref()),
+        (Outcome::StreamError, Some("{\"detail\":\"gone\"}"))
+    );
+}
+
+#[test]
+fn a_malformed_event_does_not_stop_the_reading() {
+    let got = read(2, &[HEAD, &token("a"), "data: {oops\n\n", &token("b"), &usage("a", 1, 2), DONE]);
+    assert_eq!((got.outcome, got.events.len(), got.output_tokens), (Outcome::BadJson, 2, 2));
+    assert!(got.error.as_ref().is_some_and(|error| error.contains("`{oops`")), "{:?}", got.error);
+}
+
+#[test]
+fn two_hundred_with_something_else_is_an_error_in_200() {
+    let json = "{\"error\":{\"message\":\"no decode node\"}}";
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", json.len());
+    for (packets, message) in [
+        (vec![head.as_str(), json], "no decode node"),
+        (vec![HEAD, "null"], "expected an event stream, got `null`"),
+        (vec![HEAD], "an empty body"),
+        (vec![HEAD, "<html>"], "expected an event stream, got `<html>`"),
+    ] {
+        let got = read(2, &packets);
+        assert_eq!((got.outcome, got.error.as_deref()), (Outcome::ErrorIn200, Some(message)));
+    }
+}
+
+#[test]
+fn a_failed_kv_load_that_answers_200_without_a_token_is_empty_output() {
+    let got = read(4, &[HEAD, &usage("a", 9, 0), DONE]);
+    assert_eq!(got.outcome, Outcome::EmptyOutput);
+}
+
+#[test]
+fn what_comes_after_done_is_read_and_counted() {
+    let got = read(2, &[HEAD, &token("a"), &finish("a"), DONE, &token("b"), DONE]);
+    assert_eq!((got.outcome, got.events.len()), (Outcome::Ok, 2));
+    assert_eq!(got.flags.get(&Flag::AfterDone), Some(&2));
+}
+
+#[test]
+fn a_finish_reason_without_done_is_ok_and_counted() {
+    let got = read(1, &[HEAD, &token("a"), &finish("a")]);
+    assert_eq!((got.outcome, got.flags.get(&Flag::MissingDone)), (Outcome::Ok, Some(&1)));
+}
+
+#[test]
+fn an_unterminated_last_event_counts() {
+    let last = token("b");
+    let got = read(2, &[HEAD, &finish("a"), last.trim_end()]);
+    assert_eq!((got.outcome, got.events.len()), (Outcome::Ok, 1));
+    assert_eq!(got.flags.get(&Flag::Unterminated), Some(&1));
+}
+
+#[test]
+fn joined_legs_keep_both_usages() {
+    let prefill = [token("a"), finish("a"), usage("a", 9, 1)].concat();
+    let decode: Vec<String> = ["b", "c"].iter().map(|text| token(text).replace("\"a\"", "\"d\"")).collect();
+    let got = read(3, &[HEAD, &prefill, &decode[0], &decode[1], &usage("d", 10, 2), DONE]);
+    assert_eq!((got.outcome, got.output_tokens, got.events.len()), (Outcome::Ok, 3, 3));
+    assert_eq!(
+        got.prefill_usage,
+        Some(Usage { prompt_tokens: 9, completion_tokens: 1, cached_tokens: None })
+    );
+}
+
+#[test]
+fn running_usage_tells_the_tokens_of_each_event() {
+    let event = |n: u32| {
+        format!(
+            "data: {{\"id\":\"a\",\"choices\":[{{\"text\":\"xx\"}}],\"usage\":{{\"prompt_tokens\":1,\"completion_tokens\":{n}}}}}\n\n"
+        )
+    };
+    let got = read(5, &[HEAD, &event(2), &event(4), &event(5), &finish("a"), DONE]);
+    assert_eq!((got.outcome, got.events_tokens.as_slice()), (Outcome::Ok, &[2, 2, 1][..]));
+    assert_eq!(got.flags, Flags::new());
+}
+
+#[test]
+fn more_text_events_than_tokens_is_a_mismatch() {
+    let got = read(1, &[HEAD, &token("a"), &token("b"), &usage("a", 1, 1), DONE]);
+    assert_eq!(got.flags.get(&Flag::Mismatch), Some(&1));
+}
+
+#[test]
+fn a_whole_answer_in_one_read_is_flagged() {
+    let all = [token("a"), token("b"), usage("a", 1, 2), DONE.into()].concat();
+    let got = read(2, &[HEAD, &all]);
+    assert_eq!((got.outcome, got.flags.get(&Flag::BufferedByProxy)), (Outcome::Ok, Some(&1)));
+    let body = r#"{"choices":[{"text":"ab","finish_reason":"length"}],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#;
+    let got = read(2, &[HEAD, body]);
+    assert_eq!((got.outcome, got.events.len(), got.output_tokens), (Outcome::Ok, 0, 2));
+    assert_eq!(got.flags.get(&Flag::BufferedByProxy), Some(&1));
+}
+
+#[test]
+fn fewer_tokens_than_ignore_eos_demands_is_short_output() {
+    let got = read(4, &[HEAD, &token("a"), &finish("a"), &usage("a", 1, 1), DONE]);
+    assert_eq!(got.outcome, Outcome::ShortOutput);
+}
+
+#[test]
+fn a_refusal_keeps_status_and_body() {
+    let got = read(4, &["HTTP/1.1 503 Busy\r\ncontent-length: 4\r\n\r\n", "wait"]);
+    assert_eq!((got.outcome, got.http_status), (Outcome::Http5xx, Some(503)));
+    assert_eq!(got.error.as_deref(), Some("wait"));
+    let got = read(4, &["HTTP/1.1 302 Found\r\nlocation: /x\r\ncontent-length: 0\r\n\r\n"]);
+    assert_eq!(got.outcome, Outcome::Redirect);
+    assert!(got.error.is_some_and(|error| error.contains("/x")));
+}
+
+#[test]
+fn an_encoded_body_is_never_decoded() {
+    let got = read(4, &["HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n\r\n", "data: [DONE]\n\n"]);
+    assert_eq!((got.outcome, got.events.len()), (Outcome::BadEncoding, 0));
+}
+
+#[test]
+fn a_role_chunk_is_stamped_but_is_no_token() {
+    let role = "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
+    let text = "data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\n";
+    let got = read(1, &[HEAD, role, text, DONE]);
+    assert_eq!(
+        (got.role, got.events.first()),
+        (Some(Offset::from_tenths(200)), Some(Offset::from_tenths(300)))
+    );
+}
