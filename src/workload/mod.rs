@@ -2,6 +2,8 @@
 //! and seed-exact with `vllm bench serve`. Pure: bytes in, values out.
 //! Deliberately absent: reading files, and anything about how requests travel.
 
+mod python_random;
 mod request;
 
+pub use python_random::{NumpyRandom, PythonRandom};
 pub use request::{Message, Prompt, Request};
