@@ -2,6 +2,35 @@
 //! and seed-exact with `vllm bench serve`. Pure: bytes in, values out.
 //! Deliberately absent: reading files, and anything about how requests travel.
 
+mod arrival;
+mod custom;
+mod dataset_error;
+mod python_random;
 mod request;
+mod sonnet;
+mod tokens;
 
+pub use arrival::{ArrivalProcess, Burstiness, Normalise, Ramp, RampShape, Rate, Schedule};
+pub use custom::{Custom, Order, OutputLen, Oversample};
+pub use dataset_error::{DatasetError, decode};
+pub use python_random::{NumpyRandom, PythonRandom};
 pub use request::{Message, Prompt, Request};
+pub use sonnet::{SONNETS, Sonnet};
+pub use tokens::TokenCounter;
+
+/// What a run sends and when: as many requests as arrival times.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Workload {
+    /// Requests in the order in which they are sent.
+    pub requests: Vec<Request>,
+    /// When each is due, from the start of the run.
+    pub schedule: Schedule,
+}
+
+impl Workload {
+    /// Gives each request its arrival time.
+    pub fn new(requests: Vec<Request>, process: ArrivalProcess, seed: u32, normalise: Normalise) -> Self {
+        let schedule = Schedule::new(process, requests.len(), seed, normalise);
+        Self { requests, schedule }
+    }
+}
