@@ -1,6 +1,247 @@
-//! x
+//! The load generator. A pacer decides when each request goes out and writes it on an open connection; shards
+//! read the answers and stamp every event; finished records go to a sink. All waiting is done here, all
+//! judging in `measure`, all protocols in `wire`.
+//! Deliberately absent: retries, files, and what a number means.
+
+mod driver;
 mod leg_usage;
+mod live;
+mod pacer;
 mod reading;
 #[cfg(test)]
 mod reading_tests;
+mod shard;
+mod stamp;
+mod stream;
+
+pub use live::{Live, LiveView};
+pub use pacer::Ending;
 pub use reading::ReadLimits;
+
+use crate::measure::{Kind, Offset, PromptTokensSource, RequestRecord, Stamps};
+use crate::runtime::{Clock, StopSignal, Worker, Workers};
+use crate::wire::Secret;
+use driver::Driver;
+use pacer::PassLimits;
+use shard::{Job, ShardContext};
+use stamp::StampClock;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::unbounded_channel;
+
+/// Takes finished records, about once a second from each shard.
+pub type Sink = Arc<dyn Fn(Vec<RequestRecord>) + Send + Sync>;
+
+/// What all passes of a load have in common.
+#[derive(Clone, Debug)]
+pub struct LoadConfig {
+    /// Where to connect.
+    pub address: SocketAddr,
+    /// Threads that read, at least 1.
+    pub shards: usize,
+    /// Patience.
+    pub timeouts: Timeouts,
+    /// Sizes beyond which a response is refused.
+    pub read_limits: ReadLimits,
+    /// Keep the text of the answers.
+    pub keep_text: bool,
+    /// Which clock should stamp what arrives.
+    pub stamps: Stamps,
+    /// The clock of the run.
+    pub clock: Clock,
+    /// Where pacer and shards live.
+    pub workers: Workers,
+    /// How the pacer waits.
+    pub pacing: Pacing,
+    /// Taken out of every error text.
+    pub secrets: Vec<Secret>,
+}
+
+/// How the pacer waits for the next send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pacing {
+    /// By the runtime's timer, which has steps of 1 ms: for virtual time.
+    Runtime,
+    /// Asleep until shortly before the instant, then spinning for so long: on a thread of its own.
+    Thread {
+        /// Longest spin.
+        spin: Duration,
+    },
+}
+
+/// How long a request may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// To open a connection.
+    pub connect: Duration,
+    /// From the send to the first token.
+    pub first_token: Duration,
+    /// Between two events after it.
+    pub idle: Duration,
+    /// From the send to the end; `None` for no limit.
+    pub request: Option<Duration>,
+    /// For requests in flight when a pass ends early.
+    pub drain: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            first_token: Duration::from_secs(600),
+            idle: Duration::from_secs(120),
+            request: None,
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A request ready to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prepared {
+    /// Its id.
+    pub id: String,
+    /// Head and body.
+    pub bytes: Vec<u8>,
+    /// Tokens of its prompt …
+    pub prompt_tokens: u32,
+    /// … and who counted them.
+    pub prompt_tokens_source: PromptTokensSource,
+    /// Output tokens asked for.
+    pub requested_tokens: u32,
+    /// The server is told to ignore the end-of-sequence token.
+    pub ignore_eos: bool,
+}
+
+/// Requests that are sent by one schedule.
+#[derive(Clone, Debug)]
+pub struct Pass {
+    /// Why they are sent.
+    pub kind: Kind,
+    /// What is sent.
+    pub requests: Vec<Prepared>,
+    /// When, from the start of the pass; as long as `requests`, ascending.
+    pub schedule: Vec<Duration>,
+    /// Most requests in flight at a time.
+    pub max_concurrency: Option<usize>,
+    /// Longest time of sending.
+    pub max_duration: Option<Duration>,
+    /// Failure share in a window of the last 200 requests at which the pass gives up.
+    pub max_error_rate: Option<f64>,
+}
+
+/// How a pass went; the requests themselves are in the records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PassReport {
+    /// When it started: its schedule counts from here.
+    pub start: Offset,
+    /// When its last request ended.
+    pub end: Offset,
+    /// Requests sent.
+    pub sent: usize,
+    /// Why nothing more was sent.
+    pub ending: Ending,
+}
+
+/// A pass as its shards see it.
+struct PassShared {
+    kind: Kind,
+    first_i: u32,
+    requests: Vec<Prepared>,
+}
+
+/// An open connection between two requests, registered with the shard that reads it.
+struct Idle {
+    shard: usize,
+    connection: Arc<TcpStream>,
+}
+
+/// A load generator with its threads and open connections, ready for one pass after another.
+pub struct Load {
+    config: Arc<LoadConfig>,
+    driver: Option<Driver>,
+    shards: Vec<Worker<()>>,
+    next_i: u32,
+}
+
+impl LoadConfig {
+    /// Takes the secrets out of what a server sent back.
+    fn redact(&self, record: &mut RequestRecord) {
+        let texts = [&mut record.error, &mut record.finish_reason, &mut record.text];
+        for text in texts.into_iter().flatten() {
+            for secret in &self.secrets {
+                if !secret.expose().is_empty() && text.contains(secret.expose()) {
+                    *text = text.replace(secret.expose(), "[redacted]");
+                }
+            }
+        }
+    }
+}
+
+impl Load {
+    /// Starts the shards. Inside a tokio runtime only.
+    ///
+    /// # Errors
+    /// When the operating system gives no thread.
+    pub fn start(config: LoadConfig, live: Arc<Live>, sink: &Sink) -> io::Result<Self> {
+        let config = Arc::new(config);
+        let stamp_clock = Arc::new(StampClock::new(config.clock, config.stamps));
+        let (ended_sender, ended) = unbounded_channel();
+        let (mut senders, mut workers) = (Vec::new(), Vec::new());
+        for number in 0..config.shards.max(1) {
+            let (sender, jobs) = unbounded_channel::<Job>();
+            let context = ShardContext::new(
+                number,
+                Arc::clone(&config),
+                Arc::clone(&stamp_clock),
+                Arc::clone(&live),
+                ended_sender.clone(),
+                Arc::clone(sink),
+            );
+            senders.push(sender);
+            workers
+                .push(config.workers.start(&format!("shard-{number}"), shard::run(Arc::new(context), jobs))?);
+        }
+        let driver = Driver {
+            clock: config.clock,
+            pacing: config.pacing,
+            shards: senders,
+            ended,
+            idle: Vec::new(),
+            live,
+            drain_timeout: config.timeouts.drain,
+        };
+        Ok(Self { config, driver: Some(driver), shards: workers, next_i: 0 })
+    }
+
+    /// Sends the requests of a pass and waits until all of them have ended.
+    ///
+    /// # Errors
+    /// When the operating system gives no thread, or a thread of the load has died.
+    pub async fn pass(&mut self, pass: Pass, stop: StopSignal) -> io::Result<PassReport> {
+        let dead = || io::Error::other("the pacer's thread has died");
+        let driver = self.driver.take().ok_or_else(dead)?;
+        let limits = PassLimits {
+            max_concurrency: pass.max_concurrency,
+            max_duration: pass.max_duration,
+            max_error_rate: pass.max_error_rate,
+        };
+        let shared = Arc::new(PassShared { kind: pass.kind, first_i: self.next_i, requests: pass.requests });
+        let sending = driver.run(shared, pass.schedule, limits, stop);
+        let (driver, report) = self.config.workers.start("pacer", sending)?.join().await.ok_or_else(dead)?;
+        self.driver = Some(driver);
+        self.next_i += report.sent as u32;
+        Ok(report)
+    }
+
+    /// Closes the connections and waits until every record is with the sink.
+    pub async fn finish(mut self) {
+        self.driver = None;
+        for shard in self.shards {
+            shard.join().await;
+        }
+    }
+}

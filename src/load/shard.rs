@@ -1,0 +1,102 @@
+use super::driver::Ended;
+use super::live::Live;
+use super::pacer::Turn;
+use super::stamp::{ReadBuffer, StampClock};
+use super::stream::{Open, Stream};
+use super::{LoadConfig, PassShared, Sink};
+use crate::measure::RequestRecord;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+
+/// What a shard is asked to do.
+pub(super) enum Job {
+    /// Read this request's answer, after connecting and writing it where that has not been done.
+    Start(Arc<PassShared>, Turn, Option<Open>),
+    /// Drop everything that is in flight.
+    Cancel,
+}
+
+/// What the streams of a shard share. Only the shard's own thread uses it, so its locks are never waited for.
+pub(super) struct ShardContext {
+    pub(super) number: usize,
+    pub(super) config: Arc<LoadConfig>,
+    pub(super) stamp_clock: Arc<StampClock>,
+    pub(super) live: Arc<Live>,
+    buffer: Mutex<ReadBuffer>,
+    outbox: Mutex<Vec<RequestRecord>>,
+    ended: UnboundedSender<Ended>,
+    sink: Sink,
+}
+
+/// How often finished records go to the journal.
+const OUTBOX_PERIOD: Duration = Duration::from_secs(1);
+
+impl ShardContext {
+    pub(super) fn new(
+        number: usize,
+        config: Arc<LoadConfig>,
+        stamp_clock: Arc<StampClock>,
+        live: Arc<Live>,
+        ended: UnboundedSender<Ended>,
+        sink: Sink,
+    ) -> Self {
+        Self {
+            number,
+            config,
+            stamp_clock,
+            live,
+            buffer: Mutex::new(ReadBuffer::new()),
+            outbox: Mutex::new(Vec::new()),
+            ended,
+            sink,
+        }
+    }
+
+    pub(super) fn buffer(&self) -> MutexGuard<'_, ReadBuffer> {
+        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a finished record and tells the pacer that its place is free.
+    pub(super) fn hand_over(&self, ended: Ended, record: RequestRecord) {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+        // The pacer may be gone when a run is torn down; the record is safe in the outbox.
+        let _ = self.ended.send(ended);
+    }
+
+    /// Passes finished records on.
+    fn flush(&self) {
+        let records = std::mem::take(&mut *self.outbox.lock().unwrap_or_else(PoisonError::into_inner));
+        if !records.is_empty() {
+            (self.sink)(records);
+        }
+    }
+}
+
+/// Runs a shard until its jobs end.
+pub(super) async fn run(context: Arc<ShardContext>, mut jobs: UnboundedReceiver<Job>) {
+    let mut streams = JoinSet::new();
+    let mut tick = interval_at(Instant::now() + OUTBOX_PERIOD, OUTBOX_PERIOD);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            job = jobs.recv() => match job {
+                Some(Job::Start(pass, turn, open)) => {
+                    streams.spawn(Stream::new(Arc::clone(&context), pass, turn).run(open));
+                }
+                Some(Job::Cancel) => streams.abort_all(),
+                None => break,
+            },
+            Some(_) = streams.join_next() => {}
+            _ = tick.tick() => {
+                context.stamp_clock.measure_offset();
+                context.flush();
+            }
+        }
+    }
+    streams.shutdown().await;
+    context.flush();
+}

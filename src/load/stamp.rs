@@ -1,0 +1,139 @@
+use crate::measure::{Offset, Stamps};
+use crate::runtime::Clock;
+use nix::cmsg_space;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
+use nix::sys::time::TimeSpec;
+use nix::time::{ClockId, clock_gettime};
+use std::io::{self, IoSliceMut};
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// Tells when bytes arrived. The kernel stamps a packet before this process is woken; its stamp is wall-clock
+/// time and is carried over to the run's clock by an offset that is measured again every second.
+#[derive(Debug)]
+pub(super) struct StampClock {
+    clock: Clock,
+    stamps: Stamps,
+    /// Run clock minus wall clock, nanoseconds.
+    offset_ns: AtomicI64,
+}
+
+/// A kernel stamp further than this from the moment of reading is not believed: the wall clock was set.
+const BELIEVED: Duration = Duration::from_secs(5);
+
+/// Bytes read by one shard at a time, and the space for the kernel's control message beside them.
+pub(super) struct ReadBuffer {
+    bytes: Vec<u8>,
+    control: Vec<u8>,
+}
+
+impl ReadBuffer {
+    pub(super) fn new() -> Self {
+        Self { bytes: vec![0; 64 << 10], control: cmsg_space!(TimeSpec) }
+    }
+
+    pub(super) fn bytes(&self, len: usize) -> &[u8] {
+        &self.bytes[..len]
+    }
+}
+
+impl StampClock {
+    pub(super) fn new(clock: Clock, stamps: Stamps) -> Self {
+        let stamp_clock = Self { clock, stamps, offset_ns: AtomicI64::new(0) };
+        stamp_clock.measure_offset();
+        stamp_clock
+    }
+
+    pub(super) fn now(&self) -> Offset {
+        self.clock.now().into()
+    }
+
+    pub(super) fn stamps(&self) -> Stamps {
+        self.stamps
+    }
+
+    /// Measures the offset between the run's clock and the wall clock anew: of three tries the one in which
+    /// the wall clock was read in the shortest time.
+    pub(super) fn measure_offset(&self) {
+        if self.stamps == Stamps::User {
+            return;
+        }
+        let tries = (0..3).filter_map(|_| {
+            let before = self.clock.now();
+            let wall = clock_gettime(ClockId::CLOCK_REALTIME).ok()?;
+            let after = self.clock.now();
+            let middle = (before + after) / 2;
+            Some((after - before, middle.as_nanos() as i64 - nanoseconds(wall)))
+        });
+        if let Some((_, offset)) = tries.min() {
+            self.offset_ns.store(offset, Ordering::Relaxed);
+        }
+    }
+
+    /// Asks the kernel to stamp what this socket receives.
+    pub(super) fn prepare(&self, stream: &TcpStream) {
+        if self.stamps == Stamps::Kernel {
+            // Without the option there is no control message, and `read` stamps by itself.
+            let _ = setsockopt(stream, sockopt::ReceiveTimestampns, &true);
+        }
+    }
+
+    /// Reads without waiting: bytes and when the last of them arrived. Zero bytes at the end.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is nothing to read; the connection's own errors.
+    pub(super) fn try_read(
+        &self,
+        stream: &TcpStream,
+        buffer: &mut ReadBuffer,
+    ) -> io::Result<(usize, Offset)> {
+        let mut got = None;
+        let tried = stream.try_io(tokio::io::Interest::READABLE, || {
+            let read = self.receive(stream, buffer)?;
+            got = Some(read);
+            // A read that did not fill the buffer has drained the socket: say so now and save the call that
+            // would find out. (New bytes raise a new event, and a close is never forgotten.)
+            if 0 < read.0 && read.0 < buffer.bytes.len() {
+                Err(io::ErrorKind::WouldBlock.into())
+            } else {
+                Ok(())
+            }
+        });
+        match (got, tried) {
+            (Some(read), _) => Ok(read),
+            (None, Err(error)) => Err(error),
+            (None, Ok(())) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn receive(&self, stream: &TcpStream, buffer: &mut ReadBuffer) -> io::Result<(usize, Offset)> {
+        let mut parts = [IoSliceMut::new(&mut buffer.bytes)];
+        let control = (self.stamps == Stamps::Kernel).then_some(buffer.control.as_mut_slice());
+        let received = recvmsg::<()>(stream.as_raw_fd(), &mut parts, control, MsgFlags::empty())?;
+        let now = self.clock.now();
+        let at = received
+            .cmsgs()
+            .ok()
+            .into_iter()
+            .flatten()
+            .find_map(|message| match message {
+                ControlMessageOwned::ScmTimestampns(wall) => self.on_run_clock(wall, now),
+                _ => None,
+            })
+            .unwrap_or(now);
+        Ok((received.bytes, at.into()))
+    }
+
+    /// A wall-clock stamp on the run's clock; `None` when it cannot be true.
+    fn on_run_clock(&self, wall: TimeSpec, now: Duration) -> Option<Duration> {
+        let since_origin = nanoseconds(wall) + self.offset_ns.load(Ordering::Relaxed);
+        let at = Duration::from_nanos(u64::try_from(since_origin).ok()?).min(now);
+        (now - at < BELIEVED).then_some(at)
+    }
+}
+
+fn nanoseconds(time: TimeSpec) -> i64 {
+    time.tv_sec() * 1_000_000_000 + time.tv_nsec()
+}

@@ -1,0 +1,277 @@
+use super::driver::Ended;
+use super::pacer::Turn;
+use super::reading::{Progress, Reading};
+use super::shard::ShardContext;
+use super::{Idle, PassShared};
+use crate::measure::{
+    EndedIn, EventTimes, Flag, Flags, Offset, Outcome, OutputTokensSource, RequestRecord, TransportEnd,
+};
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep_until};
+
+/// A connection on which the request has been written, as far as one call could.
+pub(super) struct Open {
+    pub(super) connection: Arc<TcpStream>,
+    pub(super) sent: Offset,
+    pub(super) written: usize,
+}
+
+/// One request from its turn to its record. The record is handed over when this is dropped, so that a request
+/// that is cancelled, or whose task panics, is recorded like any other.
+pub(super) struct Stream {
+    shard: Arc<ShardContext>,
+    pass: Arc<PassShared>,
+    turn: Turn,
+    reading: Option<Reading>,
+    connection: Option<Arc<TcpStream>>,
+    end: Option<TransportEnd>,
+    /// When the last bytes came.
+    last_read: Option<Offset>,
+}
+
+impl Stream {
+    pub(super) fn new(shard: Arc<ShardContext>, pass: Arc<PassShared>, turn: Turn) -> Self {
+        let reading = Some(new_reading(&shard, &pass, turn, None));
+        Self { shard, pass, turn, reading, connection: None, end: None, last_read: None }
+    }
+
+    /// Sends the request, unless it has been, and reads the answer to its end.
+    pub(super) async fn run(mut self, open: Option<Open>) {
+        let reused = open.is_some();
+        let sent = open.as_ref().map_or_else(|| self.shard.stamp_clock.now(), |open| open.sent);
+        self.record().sent = Some(sent);
+        let mut end = self.attempt(open).await;
+        if reused && self.was_stale(end) {
+            // The server had closed the kept-alive connection: the only retry there is.
+            self.reading = Some(new_reading(&self.shard, &self.pass, self.turn, Some(sent)));
+            self.record().flags.insert(Flag::StaleRetry, 1);
+            end = self.attempt(None).await;
+            if self.was_stale(end) {
+                end = TransportEnd::Stale;
+            }
+        }
+        self.end = Some(end);
+    }
+
+    fn was_stale(&self, end: TransportEnd) -> bool {
+        matches!(end, TransportEnd::Cut | TransportEnd::Reset)
+            && self.reading.as_ref().is_some_and(Reading::is_untouched)
+    }
+
+    fn reading(&mut self) -> &mut Reading {
+        self.reading.as_mut().expect("it is taken out only when the stream is dropped")
+    }
+
+    fn record(&mut self) -> &mut RequestRecord {
+        &mut self.reading().record
+    }
+
+    async fn attempt(&mut self, open: Option<Open>) -> TransportEnd {
+        let (connection, written) = match open {
+            Some(open) => (open.connection, open.written),
+            None => match self.connect().await {
+                Ok(connection) => (connection, 0),
+                Err(end) => return end,
+            },
+        };
+        self.connection = Some(Arc::clone(&connection));
+        let (deadline, _) = self.deadline();
+        let mut timer = pin!(sleep_until(self.shard.config.clock.at(deadline.into())));
+        if let Some(end) = self.write(&connection, written, timer.as_mut()).await {
+            return end;
+        }
+        self.read(&connection, timer).await
+    }
+
+    async fn connect(&mut self) -> Result<Arc<TcpStream>, TransportEnd> {
+        let config = &self.shard.config;
+        let connecting = tokio::time::timeout(config.timeouts.connect, TcpStream::connect(config.address));
+        let opened = match connecting.await {
+            Ok(Ok(connection)) => connection.set_nodelay(true).map(|()| connection),
+            Ok(Err(error)) => Err(error),
+            Err(_) => {
+                let waited = config.timeouts.connect;
+                self.reading().explain(|| format!("no connection within {waited:?}"));
+                return Err(TransportEnd::ConnectTimeout);
+            }
+        };
+        match opened {
+            Ok(connection) => {
+                self.shard.stamp_clock.prepare(&connection);
+                let now = self.shard.stamp_clock.now();
+                self.record().connected = Some(now);
+                Ok(Arc::new(connection))
+            }
+            Err(error) => {
+                self.reading().explain(|| format!("cannot connect: {error}"));
+                Err(connect_failure(&error))
+            }
+        }
+    }
+
+    /// Writes what is left of the request; `Some` when it cannot be finished in time. A connection that
+    /// refuses further bytes may still hold an answer: the reading finds out.
+    async fn write(
+        &mut self,
+        connection: &TcpStream,
+        mut written: usize,
+        mut timer: std::pin::Pin<&mut Sleep>,
+    ) -> Option<TransportEnd> {
+        let pass = Arc::clone(&self.pass);
+        let bytes = &pass.requests[self.turn.index].bytes;
+        while written < bytes.len() {
+            match connection.try_write(&bytes[written..]) {
+                Ok(count) => written += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    tokio::select! {
+                        biased;
+                        _ = connection.writable() => {}
+                        () = timer.as_mut() => {
+                            let (_, end) = self.deadline();
+                            self.reading().explain(|| "the request could not be written in time".into());
+                            return Some(end);
+                        }
+                    }
+                }
+                Err(_) => break,
+            }
+        }
+        None
+    }
+
+    async fn read(&mut self, connection: &TcpStream, mut timer: std::pin::Pin<&mut Sleep>) -> TransportEnd {
+        loop {
+            let readable = poll_fn(|context| match connection.poll_read_ready(context) {
+                Poll::Ready(ready) => Poll::Ready(Some(ready)),
+                Poll::Pending => timer.as_mut().poll(context).map(|()| None),
+            });
+            if readable.await.is_none() {
+                let (deadline, end) = self.deadline();
+                if deadline <= self.shard.stamp_clock.now() {
+                    return end;
+                }
+                timer.as_mut().reset(self.shard.config.clock.at(deadline.into()));
+            } else if let Some(end) = self.read_once(connection) {
+                return end;
+            }
+        }
+    }
+
+    /// One read from the socket; `Some` when it was the last.
+    fn read_once(&mut self, connection: &TcpStream) -> Option<TransportEnd> {
+        let shard = Arc::clone(&self.shard);
+        let mut buffer = shard.buffer();
+        let reading = self.reading.as_mut()?;
+        match shard.stamp_clock.try_read(connection, &mut buffer) {
+            Ok((0, _)) => Some(reading.closed()),
+            Ok((count, at)) => {
+                self.last_read = Some(at);
+                let before = reading.record.events.len();
+                let progress = reading.take(buffer.bytes(count), at);
+                shard.live.tokens((reading.record.events.len() - before) as u64);
+                match progress {
+                    Ok(Progress::More) => None,
+                    Ok(Progress::Whole) => Some(TransportEnd::Complete),
+                    Err(end) => Some(end),
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(error) => {
+                reading.explain(|| format!("the connection broke: {error}"));
+                Some(TransportEnd::Reset)
+            }
+        }
+    }
+
+    /// When the request runs out of time as things stand, and what that is called.
+    fn deadline(&self) -> (Offset, TransportEnd) {
+        let timeouts = &self.shard.config.timeouts;
+        let reading = self.reading.as_ref();
+        let sent = reading.and_then(|reading| reading.record.sent).unwrap_or_default();
+        let silent = match reading.filter(|reading| !reading.record.events.is_empty()) {
+            None => (sent + timeouts.first_token, TransportEnd::FirstTokenTimeout),
+            Some(reading) => (reading.last_event.unwrap_or(sent) + timeouts.idle, TransportEnd::IdleTimeout),
+        };
+        let whole = timeouts.request.map(|most| (sent + most, TransportEnd::RequestTimeout));
+        whole.filter(|whole| whole.0 < silent.0).unwrap_or(silent)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let Some(reading) = self.reading.take() else { return };
+        let end = self.end.unwrap_or(match std::thread::panicking() {
+            true => TransportEnd::Internal,
+            false => TransportEnd::Cancelled,
+        });
+        let now = self.shard.stamp_clock.now();
+        let at = self.last_read.filter(|_| end == TransportEnd::Complete).unwrap_or(now);
+        let reusable = end == TransportEnd::Complete && reading.reusable();
+        let mut record = reading.finish(end, at);
+        if record.outcome == Outcome::Internal {
+            record.error.get_or_insert_with(|| "a task of pdbench panicked".into());
+        }
+        self.shard.config.redact(&mut record);
+        self.shard.live.ended(&record);
+        let idle = self
+            .connection
+            .take()
+            .filter(|_| reusable)
+            .map(|connection| Idle { shard: self.shard.number, connection });
+        self.shard.hand_over(Ended { at, failed: record.outcome.is_failure(), idle }, record);
+    }
+}
+
+/// What the operating system's refusal to connect means.
+fn connect_failure(error: &io::Error) -> TransportEnd {
+    use nix::errno::Errno;
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EADDRNOTAVAIL | Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
+            TransportEnd::ClientPorts
+        }
+        Some(Errno::ETIMEDOUT) => TransportEnd::ConnectTimeout,
+        _ => TransportEnd::Refused,
+    }
+}
+
+fn new_reading(shard: &ShardContext, pass: &PassShared, turn: Turn, sent: Option<Offset>) -> Reading {
+    let request = &pass.requests[turn.index];
+    let record = RequestRecord {
+        i: pass.first_i + turn.index as u32,
+        kind: pass.kind,
+        id: request.id.clone(),
+        scheduled: turn.scheduled,
+        ready: Some(turn.ready),
+        sent,
+        connected: None,
+        headers: None,
+        role: None,
+        events: EventTimes::default(),
+        events_tokens: Vec::new(),
+        finished: Offset::default(),
+        stamps: shard.stamp_clock.stamps(),
+        requested_tokens: Some(request.requested_tokens),
+        ignore_eos: request.ignore_eos,
+        prompt_tokens: request.prompt_tokens,
+        prompt_tokens_source: request.prompt_tokens_source,
+        output_tokens: 0,
+        output_tokens_source: OutputTokensSource::Events,
+        prefill_usage: None,
+        cached_tokens: None,
+        finish_reason: None,
+        outcome: Outcome::Internal,
+        ended_in: EndedIn::Queue,
+        http_status: None,
+        error: None,
+        flags: Flags::new(),
+        bytes: 0,
+        attempt: 1,
+        text: None,
+    };
+    Reading::new(record, shard.config.read_limits, shard.config.keep_text)
+}
