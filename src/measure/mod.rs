@@ -5,6 +5,7 @@
 mod binomial;
 mod distribution;
 mod events;
+mod formula;
 mod lateness;
 mod metric;
 mod notice;
