@@ -62,7 +62,8 @@ fn bucket_peaks(run: &Run) -> Option<(u64, u64)> {
     let ok = || run.main().filter(|record| record.is_ok()).filter_map(|record| Some((record, record.sent?)));
     let origin = ok().map(|(_, sent)| sent).min()?;
     let bucket = |at: Offset| (at.tenths().saturating_sub(origin.tenths()) / SECOND) as usize;
-    let end = |record: &RequestRecord, sent: Offset| record.events.last().or(record.role).unwrap_or(sent);
+    let end =
+        |record: &RequestRecord, sent: Offset| record.events.last().or(record.role).unwrap_or(sent).max(sent);
     let last = ok().map(|(record, sent)| bucket(end(record, sent))).max()?;
     let (mut events, mut touched) = (vec![0_u64; last + 1], vec![0_u64; last + 1]);
     for (record, sent) in ok() {

@@ -87,8 +87,9 @@ fn count(record: &RequestRecord, ruler: &Ruler, bins: &mut [Bin]) {
     }
     if let Some(sent) = record.sent {
         bins[ruler.bin(sent)].sent += 1;
-        for nth in ruler.bin(sent)..=ruler.bin(record.finished) {
-            bins[nth].in_flight += ruler.share(nth, sent, record.finished);
+        let crossed = ruler.bin(sent)..=ruler.bin(record.finished);
+        for (nth, bin) in bins.iter_mut().enumerate().filter(|(nth, _)| crossed.contains(nth)) {
+            bin.in_flight += ruler.share(nth, sent, record.finished);
         }
     }
 }
