@@ -37,7 +37,7 @@ pub struct Percentile {
     /// Distribution-free 95 % interval from order statistics, for independent values; absent when there are too few.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<(f64, f64)>,
-    /// Values that a one-sided 95 % bound on this percentile needs; with fewer, `value` is little more than the maximum.
+    /// Values with which the extremes enclose it with 95 % probability; with fewer, `value` is little more than the maximum.
     pub needs: usize,
 }
 

@@ -140,7 +140,7 @@ fn about_streams(run: &Run, counts: &Counts, tokens: &TokenTotals) -> Vec<Warnin
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{at, failed, record, run};
+    use super::super::testing::{assert_in_authority, at, failed, record, run};
     use super::super::{Flags, Outcome};
     use super::*;
 
@@ -148,6 +148,7 @@ mod tests {
         let warnings = Summary::of(run).warnings;
         for warning in &warnings {
             assert!(!warning.text().is_empty() && !warning.try_this().is_empty());
+            assert_in_authority(&serde_json::to_value(warning).unwrap()["warning"]);
         }
         warnings
     }
@@ -199,6 +200,17 @@ mod tests {
         for (change, warning) in changed {
             assert_eq!(noticed(&load(100, change)), [warning]);
         }
+    }
+
+    #[test]
+    fn a_degraded_client_is_told_with_its_evidence() {
+        let mut run = load(100, |_| {});
+        for record in &mut run.records {
+            record.ready = Some(at(f64::from(record.i) * 1000.0 - 1.5));
+            record.scheduled = at(f64::from(record.i) * 1000.0 - 1.5);
+        }
+        let warnings = noticed(&run);
+        assert_eq!(warnings, [Warning::ClientDegraded { evidence: Summary::of(&run).client.evidence }]);
     }
 
     #[test]

@@ -224,7 +224,7 @@ fn time_weighted(samples: impl Iterator<Item = (Offset, f64)> + Clone) -> Option
 #[cfg(test)]
 mod tests {
     use super::super::Summary;
-    use super::super::testing::{at, failed, record, run};
+    use super::super::testing::{assert_in_authority, at, failed, record, run};
     use super::*;
 
     fn reasons(run: &Run) -> Vec<Reason> {
@@ -232,6 +232,7 @@ mod tests {
         assert_eq!(validity.valid, validity.reasons.is_empty());
         for reason in &validity.reasons {
             assert!(!reason.what().is_empty() && !reason.what_to_do().is_empty());
+            assert_in_authority(&serde_json::to_value(reason).unwrap()["reason"]);
         }
         validity.reasons
     }
