@@ -1,4 +1,12 @@
+use super::binomial;
 use serde::{Deserialize, Serialize};
+
+/// How percentiles are made, for every output that shows one.
+pub const PERCENTILE_METHOD: &str = "linear interpolation between order statistics (numpy's default)";
+
+/// What the intervals beside percentiles are worth, for every output that shows one.
+pub const INTERVAL_METHOD: &str =
+    "95 % order-statistic interval for independent values: a lower limit of the uncertainty";
 
 /// Moments and percentiles of a set of values. All `None` when it is empty.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -31,4 +39,84 @@ pub struct Percentile {
     pub interval: Option<(f64, f64)>,
     /// Values that a one-sided 95 % bound on this percentile needs; with fewer, `value` is little more than the maximum.
     pub needs: usize,
+}
+
+impl Distribution {
+    /// Moments and percentiles of finite values, in any order; sorts them in place.
+    pub fn of(mut values: Vec<f64>, percentiles: &[f64]) -> Self {
+        values.sort_unstable_by(f64::total_cmp);
+        let mut wanted = percentiles.to_vec();
+        wanted.sort_unstable_by(f64::total_cmp);
+        wanted.dedup();
+        let mean = mean(&values);
+        Self {
+            count: values.len(),
+            mean,
+            std: mean.map(|mean| standard_deviation(&values, mean)),
+            min: values.first().copied(),
+            median: median(&values),
+            max: values.last().copied(),
+            percentiles: wanted.into_iter().map(|p| Percentile::of(&values, p)).collect(),
+        }
+    }
+
+    /// The percentile `p`, if it was asked for.
+    pub fn percentile(&self, p: f64) -> Option<&Percentile> {
+        self.percentiles.iter().find(|percentile| percentile.p == p)
+    }
+}
+
+impl Percentile {
+    fn of(sorted: &[f64], p: f64) -> Self {
+        let interval = binomial::order_ranks(sorted.len(), p / 100.0)
+            .map(|(lower, upper)| (sorted[lower - 1], sorted[upper - 1]));
+        Self { p, value: interpolate(sorted, p / 100.0), interval, needs: binomial::values_needed(p / 100.0) }
+    }
+
+    /// True when `count` values are enough to tell this percentile from the extreme.
+    pub fn enough(&self, count: usize) -> bool {
+        self.needs <= count
+    }
+}
+
+/// The quantile `q` of sorted values: numpy's `method="linear"`, to the last bit.
+pub(super) fn interpolate(sorted: &[f64], q: f64) -> Option<f64> {
+    let last = sorted.len().checked_sub(1)?;
+    let at = last as f64 * q;
+    if last as f64 <= at {
+        return sorted.last().copied();
+    }
+    let (below, share) = (at.floor(), at - at.floor());
+    let (low, high) = (sorted[below as usize], sorted[below as usize + 1]);
+    // From the nearer end, so that the result is monotone in `q` and meets both ends (numpy's `_lerp`).
+    if share < 0.5 { Some(low + (high - low) * share) } else { Some(high - (high - low) * (1.0 - share)) }
+}
+
+/// The middle of sorted values, or the mean of the two in the middle: numpy's `median`.
+pub(super) fn median(sorted: &[f64]) -> Option<f64> {
+    let half = sorted.len() / 2;
+    match sorted.len() {
+        0 => None,
+        odd if odd % 2 == 1 => Some(sorted[half]),
+        _ => Some((sorted[half - 1] + sorted[half]) / 2.0),
+    }
+}
+
+fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| sum(values, &|value| value) / values.len() as f64)
+}
+
+/// Population standard deviation in a second pass over the values.
+fn standard_deviation(values: &[f64], mean: f64) -> f64 {
+    let squares = sum(values, &|value| (value - mean) * (value - mean));
+    (squares / values.len() as f64).sqrt()
+}
+
+/// Sum by halves, whose rounding error grows with the logarithm of the count.
+fn sum(values: &[f64], term: &impl Fn(f64) -> f64) -> f64 {
+    if values.len() <= 128 {
+        return values.iter().map(|&value| term(value)).sum();
+    }
+    let (left, right) = values.split_at(values.len() / 2);
+    sum(left, term) + sum(right, term)
 }

@@ -2,6 +2,7 @@
 //! number is a fold over records and can be made again from the files of a run.
 //! Deliberately absent: sockets, clocks, files, and anything that knows how a number is printed.
 
+mod binomial;
 mod distribution;
 mod events;
 mod metric;
@@ -11,19 +12,23 @@ mod record;
 mod run;
 mod slo;
 mod summary;
+mod timeline;
 mod validity;
 mod verdict;
 mod warning;
 
-pub use distribution::{Distribution, Percentile};
+pub use distribution::{Distribution, INTERVAL_METHOD, PERCENTILE_METHOD, Percentile};
 pub use events::EventTimes;
-pub use metric::{Better, Definition, METRICS, Metric, Unit};
+pub use metric::{Better, Definition, METRICS, Metric, Per, Unit, VllmNames, VllmNeeds};
 pub use offset::Offset;
 pub use outcome::{EndedIn, Outcome, Rules, StreamFacts, StreamFault, TransportEnd};
 pub use record::{Flag, Flags, Kind, OutputTokensSource, PromptTokensSource, RequestRecord, Stamps, Usage};
-pub use run::{DatasetFacts, Host, Manifest, Run, RunFile, SCHEMA, Settings, State, TargetFacts};
-pub use slo::Slo;
+pub use run::{
+    DatasetFacts, Host, Manifest, Run, RunFile, SCHEMA, Settings, State, TargetFacts, TickerFacts,
+};
+pub use slo::{Slo, SloError};
 pub use summary::{Counts, Lateness, Measured, Rates, Summary, TokenTotals, View};
+pub use timeline::{Bin, Timeline};
 pub use validity::{Reason, Validity};
 pub use verdict::{ClientState, ClientVerdict};
 pub use warning::Warning;

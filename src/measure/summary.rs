@@ -54,6 +54,9 @@ pub struct TokenTotals {
     pub cached: Option<u64>,
     /// Output tokens per token event; above 1 with several tokens an event.
     pub per_event: Option<f64>,
+    /// Share of the token events that shared a packet, and so a stamp, with the one before.
+    #[serde(default)]
+    pub coalesced_share: Option<f64>,
 }
 
 /// All metrics under one set of definitions.
@@ -104,7 +107,7 @@ pub struct Rates {
 pub struct Lateness {
     /// Sent minus ready, ms, outside bursts.
     pub client_lag_ms: Distribution,
-    /// How many were sent more than 1 ms after they were ready.
+    /// How many of these were sent more than 1 ms after they were ready.
     pub above_1_ms: usize,
     /// … more than 10 ms.
     pub above_10_ms: usize,
@@ -116,4 +119,26 @@ pub struct Lateness {
     pub burst_spread_ms: Option<f64>,
     /// Requests in that burst.
     pub burst_size: usize,
+}
+
+impl Summary {
+    /// Folds the records of a run's main load.
+    pub fn of(_run: &super::Run) -> Self {
+        todo!()
+    }
+
+    /// The view of one set of definitions.
+    pub fn view(&self, definition: super::Definition) -> &View {
+        match definition {
+            super::Definition::Vllm => &self.vllm,
+            super::Definition::Strict => &self.strict,
+        }
+    }
+}
+
+impl View {
+    /// The distribution of the metric with this key.
+    pub fn distribution(&self, key: &str) -> Option<&Distribution> {
+        self.metrics.iter().find(|measured| measured.key == key).map(|measured| &measured.distribution)
+    }
 }
