@@ -1,5 +1,6 @@
 //! A small made-up run for the tests of the reports: every way to end, and texts that attack each format.
 
+use super::Reported;
 use crate::measure::*;
 use std::time::Duration;
 
@@ -82,6 +83,8 @@ pub fn manifest() -> Manifest {
             token_counter: "estimate".to_owned(),
         },
         simulator: simulator.as_object().cloned(),
+        ticker: None,
+        in_flight: None,
     }
 }
 
@@ -104,4 +107,140 @@ fn settings() -> Settings {
         max_error_rate: 0.05,
         label: Some(HOSTILE.to_owned()),
     }
+}
+
+/// Twelve main records and a probe: nine good ones, two failures with hostile texts, one cut by the end of the run.
+pub fn run() -> Run {
+    let mut records: Vec<_> = (0..13).map(record).collect();
+    records[0].kind = Kind::Probe;
+    records[1].id = format!("@id{HOSTILE}");
+    records[2].flags.insert(Flag::Coalesced, 1);
+    records[6].ready = Some(ms(1720.0)); // waited for a slot
+    records[6].sent = Some(ms(1720.2));
+    records[6].events = (0..4).map(|n| ms(1780.0) + Duration::from_millis(10 * n)).collect();
+    fail(&mut records[4], Outcome::Http5xx, EndedIn::Headers, "=cmd('calc')!A1\r\nno decode node");
+    records[4].events = EventTimes::default();
+    records[4].http_status = Some(503);
+    fail(&mut records[8], Outcome::StreamError, EndedIn::Stream, HOSTILE);
+    fail(&mut records[12], Outcome::CancelledAtEnd, EndedIn::Stream, "the run ended");
+    Run { manifest: manifest(), records }
+}
+
+fn fail(record: &mut RequestRecord, outcome: Outcome, ended_in: EndedIn, error: &str) {
+    record.outcome = outcome;
+    record.ended_in = ended_in;
+    record.error = Some(error.to_owned());
+    record.finish_reason = None;
+}
+
+fn view(run: &Run, definition: Definition, duration_s: f64) -> View {
+    let measured = |metric: &Metric| Measured {
+        key: metric.key.to_owned(),
+        distribution: Distribution::of(
+            metric.collect(run.main(), definition),
+            &run.manifest.settings.percentiles,
+        ),
+    };
+    View {
+        duration_s: Some(duration_s),
+        request_throughput_per_s: Some(9.0 / duration_s),
+        request_goodput_per_s: Some(6.0 / duration_s),
+        output_throughput_per_s: Some(36.0 / duration_s),
+        total_token_throughput_per_s: Some(4986.0 / duration_s),
+        max_output_tokens_per_s: Some(40.0),
+        max_concurrent_requests: Some(2.0),
+        metrics: METRICS.iter().map(measured).collect(),
+    }
+}
+
+/// A summary of [`run`] that was written down by hand where it is not a distribution, so that these
+/// tests hold whatever the folds make of it.
+pub fn summary(run: &Run) -> Summary {
+    let of = |outcome| run.main().filter(|record| record.outcome == outcome).count();
+    let by_outcome = Outcome::ALL.map(|outcome| (outcome, of(outcome)));
+    let strict = view(run, Definition::Strict, 1.25);
+    Summary {
+        validity: Validity {
+            valid: false,
+            reasons: vec![Reason::FailureShare { failed: 2, of: 11, limit: 0.05 }],
+        },
+        counts: Counts {
+            planned: 12,
+            sent: 12,
+            not_sent: 0,
+            ok: 9,
+            failed: 2,
+            cancelled: 1,
+            by_outcome: by_outcome.into_iter().filter(|(_, n)| 0 < *n).collect(),
+        },
+        tokens: TokenTotals {
+            input: 4950,
+            output: 36,
+            cached: Some(0),
+            per_event: Some(1.0),
+            coalesced_share: Some(0.0278),
+        },
+        vllm: view(run, Definition::Vllm, 1.3),
+        rates: Rates {
+            offered_per_s: Some(10.0),
+            admitted_per_s: Some(9.9),
+            sent_per_s: Some(9.9),
+            achieved_per_s: Some(8.8),
+        },
+        lateness: Lateness {
+            client_lag_ms: strict.distribution("client_lag").cloned().unwrap_or_default(),
+            above_1_ms: 0,
+            above_10_ms: 0,
+            above_100_ms: 0,
+            worst_10_s_mean_ms: Some(0.108),
+            burst_spread_ms: None,
+            burst_size: 0,
+        },
+        strict,
+        client: ClientVerdict {
+            state: ClientState::Ok,
+            evidence: vec!["client lag p99 0.2 ms, limit 1 ms".to_owned()],
+        },
+        warnings: vec![Warning::SimulatedTarget, Warning::EstimatedTokens],
+    }
+}
+
+/// A time line of [`run`] in bins of half a second.
+pub fn timeline() -> Timeline {
+    let bin = |at: usize| Bin {
+        start_s: 0.5 * at as f64,
+        scheduled: 5 - at,
+        sent: 5 - at,
+        finished_ok: 4 - at,
+        failed: usize::from(at < 2),
+        cancelled: usize::from(at == 2),
+        in_flight: 0.6,
+        output_tokens: 16.0,
+        ttft_p50_ms: (at != 1).then_some(55.0),
+    };
+    Timeline { bin_s: 0.5, bins: (0..3).map(bin).collect() }
+}
+
+/// Calls `test` with the run, its summary and its time line, each of which it may have changed before.
+pub fn with(change: impl FnOnce(&mut Run, &mut Summary), test: impl FnOnce(&Reported<'_>)) {
+    let mut run = run();
+    let mut summary = summary(&run);
+    change(&mut run, &mut summary);
+    test(&Reported { run: &run, summary: &summary, timeline: &timeline() });
+}
+
+/// Compares with the file of that name under `tests/golden/report`; `UPDATE_GOLDEN=1` rewrites it.
+pub fn golden(name: &str, bytes: &[u8]) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/report").join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+    }
+    let expected = std::fs::read(&path).unwrap_or_default();
+    assert_eq!(
+        String::from_utf8_lossy(bytes),
+        String::from_utf8_lossy(&expected),
+        "{} differs; UPDATE_GOLDEN=1 rewrites it",
+        path.display()
+    );
 }
