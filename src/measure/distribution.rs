@@ -70,13 +70,18 @@ impl Percentile {
     fn of(sorted: &[f64], p: f64) -> Self {
         let interval = binomial::order_ranks(sorted.len(), p / 100.0)
             .map(|(lower, upper)| (sorted[lower - 1], sorted[upper - 1]));
-        Self { p, value: interpolate(sorted, p / 100.0), interval, needs: binomial::values_needed(p / 100.0) }
+        Self { p, value: interpolate(sorted, p / 100.0), interval, needs: values_needed(p) }
     }
 
     /// True when `count` values are enough to tell this percentile from the extreme.
     pub fn enough(&self, count: usize) -> bool {
         self.needs <= count
     }
+}
+
+/// How many values the percentile `p` needs so that the extremes enclose it with 95 % probability.
+pub(super) fn values_needed(p: f64) -> usize {
+    binomial::values_needed(p / 100.0)
 }
 
 /// The quantile `q` of sorted values: numpy's `method="linear"`, to the last bit.

@@ -5,13 +5,18 @@
 mod binomial;
 mod distribution;
 mod events;
+mod lateness;
 mod metric;
+mod notice;
 mod offset;
 mod outcome;
 mod record;
 mod run;
 mod slo;
+mod span;
 mod summary;
+#[cfg(test)]
+pub(crate) mod testing;
 mod timeline;
 mod validity;
 mod verdict;

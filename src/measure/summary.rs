@@ -1,4 +1,7 @@
-use super::{ClientVerdict, Distribution, Outcome, Validity, Warning};
+use super::{
+    ClientVerdict, Definition, Distribution, Flag, METRICS, Outcome, RequestRecord, Run, Validity, Warning,
+    notice, span,
+};
 use serde::{Deserialize, Serialize};
 
 /// The numbers of one run: a pure fold over its records, made by [`Summary::of`].
@@ -123,20 +126,108 @@ pub struct Lateness {
 
 impl Summary {
     /// Folds the records of a run's main load.
-    pub fn of(_run: &super::Run) -> Self {
-        todo!()
+    pub fn of(run: &Run) -> Self {
+        let counts = Counts::of(run);
+        let strict = View::of(run, Definition::Strict);
+        let lateness = Lateness::of(run);
+        let median_ttft_ms = strict.distribution("ttft").and_then(|ttft| ttft.median);
+        let client = ClientVerdict::of(run, &lateness, median_ttft_ms);
+        let mut summary = Self {
+            validity: Validity::of(run, &counts, &client),
+            counts,
+            tokens: TokenTotals::of(run),
+            strict,
+            vllm: View::of(run, Definition::Vllm),
+            rates: Rates::of(run),
+            lateness,
+            client,
+            warnings: Vec::new(),
+        };
+        summary.warnings = notice::warnings(run, &summary);
+        summary
     }
 
     /// The view of one set of definitions.
-    pub fn view(&self, definition: super::Definition) -> &View {
+    pub fn view(&self, definition: Definition) -> &View {
         match definition {
-            super::Definition::Vllm => &self.vllm,
-            super::Definition::Strict => &self.strict,
+            Definition::Vllm => &self.vllm,
+            Definition::Strict => &self.strict,
+        }
+    }
+}
+
+impl Counts {
+    fn of(run: &Run) -> Self {
+        let count_of = |outcome| run.main().filter(|record| record.outcome == outcome).count();
+        let by_outcome: Vec<_> = Outcome::ALL
+            .into_iter()
+            .map(|outcome| (outcome, count_of(outcome)))
+            .filter(|&(_, count)| 0 < count)
+            .collect();
+        let planned = run.manifest.settings.num_prompts;
+        let sent = run.main().count();
+        Self {
+            planned,
+            sent,
+            not_sent: planned.saturating_sub(sent),
+            ok: count_of(Outcome::Ok),
+            failed: run.main().filter(|record| record.outcome.is_failure()).count(),
+            cancelled: count_of(Outcome::CancelledAtEnd),
+            by_outcome,
+        }
+    }
+
+    /// How many requests had this outcome; `None` for none.
+    pub fn having(&self, outcome: Outcome) -> Option<usize> {
+        self.by_outcome.iter().find(|(had, _)| *had == outcome).map(|&(_, count)| count)
+    }
+}
+
+impl TokenTotals {
+    fn of(run: &Run) -> Self {
+        let ok = || run.main().filter(|record| record.is_ok());
+        let total = |tokens: fn(&RequestRecord) -> u32| ok().map(|record| u64::from(tokens(record))).sum();
+        let cached = ok().filter_map(|record| record.cached_tokens).map(u64::from);
+        let streamed = || ok().filter(|record| !record.events.is_empty());
+        let events: usize = streamed().map(|record| record.events.len()).sum();
+        let share = |count: u64| (0 < events).then(|| count as f64 / events as f64);
+        let coalesced =
+            |record: &RequestRecord| record.flags.get(&Flag::Coalesced).copied().map_or(0, u64::from);
+        Self {
+            input: total(|record| record.prompt_tokens),
+            output: total(|record| record.output_tokens),
+            cached: cached.reduce(|one, other| one + other),
+            per_event: share(streamed().map(|record| u64::from(record.output_tokens)).sum()),
+            coalesced_share: share(streamed().map(coalesced).sum()),
         }
     }
 }
 
 impl View {
+    fn of(run: &Run, definition: Definition) -> Self {
+        let settings = &run.manifest.settings;
+        let ok = || run.main().filter(|record| record.is_ok());
+        let duration_s = span::duration_s(run, definition);
+        let per_s = |count: u64| duration_s.map(|seconds| count as f64 / seconds);
+        let output: u64 = ok().map(|record| u64::from(record.output_tokens)).sum();
+        let input: u64 = ok().map(|record| u64::from(record.prompt_tokens)).sum();
+        let good = || ok().filter(|record| settings.slo.met_by(record, definition)).count() as u64;
+        let metrics = METRICS.iter().map(|metric| Measured {
+            key: metric.key.to_owned(),
+            distribution: Distribution::of(metric.collect(run.main(), definition), &settings.percentiles),
+        });
+        Self {
+            duration_s,
+            request_throughput_per_s: per_s(ok().count() as u64),
+            request_goodput_per_s: if settings.slo.is_empty() { None } else { per_s(good()) },
+            output_throughput_per_s: per_s(output),
+            total_token_throughput_per_s: per_s(input + output),
+            max_output_tokens_per_s: span::peak_tokens_per_s(run, definition),
+            max_concurrent_requests: span::peak_concurrency(run, definition),
+            metrics: metrics.collect(),
+        }
+    }
+
     /// The distribution of the metric with this key.
     pub fn distribution(&self, key: &str) -> Option<&Distribution> {
         self.metrics.iter().find(|measured| measured.key == key).map(|measured| &measured.distribution)

@@ -1,4 +1,5 @@
-use super::Run;
+use super::span::token_events;
+use super::{Definition, Metric, Offset, RequestRecord, Run, distribution};
 use serde::{Deserialize, Serialize};
 
 /// The course of the main load in bins of equal width.
@@ -33,9 +34,103 @@ pub struct Bin {
     pub ttft_p50_ms: Option<f64>,
 }
 
+/// Widths that a bin can have, in tenths of a second; beyond them multiples of the last.
+const WIDTHS: [u64; 9] = [10, 20, 50, 100, 200, 300, 600, 1200, 3000];
+/// Most bins that a chart can show.
+const MOST_BINS: u64 = 600;
+/// A tenth of a second, in tenths of a microsecond.
+const TENTH: u64 = 1_000_000;
+
 impl Timeline {
-    /// Folds the records of the main load.
-    pub fn of(_run: &Run) -> Self {
-        Self::default()
+    /// Folds the records of the main load. Bins are 1 s wide; 0.1 s when the run is shorter than 10 s,
+    /// wider when it would take more than 600 of them.
+    pub fn of(run: &Run) -> Self {
+        let start = run.manifest.main_start;
+        let Some(end) = run.main().flat_map(stamps).max() else { return Self::default() };
+        let ruler = Ruler::over(start, end);
+        let mut bins: Vec<Bin> =
+            (0..ruler.count).map(|nth| Bin { start_s: ruler.start_s(nth), ..Bin::default() }).collect();
+        let mut ttfts = vec![Vec::new(); ruler.count];
+        let ttft = Metric::find("ttft");
+        for record in run.main() {
+            count(record, &ruler, &mut bins);
+            let value = ttft.and_then(|ttft| ttft.value(record, Definition::Strict));
+            if let Some((first, value)) = record.events.first().zip(value) {
+                ttfts[ruler.bin(first)].push(value);
+            }
+        }
+        for (bin, mut ttfts) in bins.iter_mut().zip(ttfts) {
+            ttfts.sort_unstable_by(f64::total_cmp);
+            bin.ttft_p50_ms = distribution::median(&ttfts);
+        }
+        Self { bin_s: ruler.width as f64 / 1e7, bins }
     }
+}
+
+/// The instants of a record that must lie within the timeline.
+fn stamps(record: &RequestRecord) -> impl Iterator<Item = Offset> {
+    [Some(record.scheduled), record.sent, record.events.last(), Some(record.finished)].into_iter().flatten()
+}
+
+fn count(record: &RequestRecord, ruler: &Ruler, bins: &mut [Bin]) {
+    bins[ruler.bin(record.scheduled)].scheduled += 1;
+    let end = &mut bins[ruler.bin(record.finished)];
+    match record.outcome {
+        outcome if outcome.is_failure() => end.failed += 1,
+        _ if record.is_ok() => end.finished_ok += 1,
+        _ => end.cancelled += 1,
+    }
+    if record.is_ok() {
+        for (at, tokens) in token_events(record) {
+            bins[ruler.bin(at)].output_tokens += tokens;
+        }
+    }
+    if let Some(sent) = record.sent {
+        bins[ruler.bin(sent)].sent += 1;
+        for nth in ruler.bin(sent)..=ruler.bin(record.finished) {
+            bins[nth].in_flight += ruler.share(nth, sent, record.finished);
+        }
+    }
+}
+
+/// Where the bins lie, in tenths of a microsecond.
+struct Ruler {
+    start: u64,
+    end: u64,
+    width: u64,
+    count: usize,
+}
+
+impl Ruler {
+    fn over(start: Offset, end: Offset) -> Self {
+        let (start, end) = (start.tenths(), end.tenths().max(start.tenths()));
+        let length = end - start;
+        let width = if length < 100 * TENTH { TENTH } else { wide_enough(length) };
+        Self { start, end, width, count: length.div_ceil(width).max(1) as usize }
+    }
+
+    fn start_s(&self, nth: usize) -> f64 {
+        (nth as u64 * self.width) as f64 / 1e7
+    }
+
+    /// The bin of an instant; the first and the last bin take in what lies outside.
+    fn bin(&self, at: Offset) -> usize {
+        ((at.tenths().saturating_sub(self.start) / self.width) as usize).min(self.count - 1)
+    }
+
+    /// Which share of the bin's time lies between two instants. The last bin ends with the run.
+    fn share(&self, nth: usize, from: Offset, to: Offset) -> f64 {
+        let begin = self.start + nth as u64 * self.width;
+        let end = (begin + self.width).min(self.end);
+        let covered = to.tenths().min(end).saturating_sub(from.tenths().max(begin));
+        if begin < end { covered as f64 / (end - begin) as f64 } else { 0.0 }
+    }
+}
+
+/// The least width with which no more than [`MOST_BINS`] bins cover the length.
+fn wide_enough(length: u64) -> u64 {
+    let fits = |width: &u64| length.div_ceil(*width) <= MOST_BINS;
+    let widest = WIDTHS[WIDTHS.len() - 1] * TENTH;
+    let width = WIDTHS.into_iter().map(|tenths| tenths * TENTH).find(fits);
+    width.unwrap_or_else(|| length.div_ceil(MOST_BINS).next_multiple_of(widest))
 }

@@ -1,3 +1,4 @@
+use super::{ClientState, ClientVerdict, Counts, Flag, Offset, Outcome, RequestRecord, Run};
 use serde::{Deserialize, Serialize};
 
 /// Whether a run counts. Valid exactly when there is no reason against it.
@@ -66,14 +67,156 @@ pub enum Reason {
     },
 }
 
+/// Share of requests with contradicting token counts above which nothing can be said about tokens.
+const MISMATCH_SHARE: f64 = 0.01;
+/// How far the counted and the recorded number in flight may be apart, as a share.
+const LITTLE_SHARE: f64 = 0.05;
+/// Requests below which the number in flight is not compared.
+const LITTLE_REQUESTS: usize = 100;
+/// Samples below which it is not compared.
+const LITTLE_SAMPLES: usize = 20;
+
 impl Reason {
     /// What is wrong, with figures, one line.
     pub fn what(&self) -> String {
-        String::new()
+        match self {
+            Reason::NoOkRequest => "no request succeeded".to_owned(),
+            Reason::FailureShare { failed, of, limit } => format!(
+                "{failed} of {of} requests failed ({}), more than the {} allowed",
+                percent(*failed as f64 / *of as f64),
+                percent(*limit)
+            ),
+            Reason::ClientSaturated { evidence } => {
+                format!("the client could not keep up, the numbers are its own: {}", evidence.join("; "))
+            }
+            Reason::TokenMismatch { requests, of } => format!(
+                "token counts contradict one another in {requests} of {of} answers ({})",
+                percent(*requests as f64 / *of as f64)
+            ),
+            Reason::CensoredPercentile { p, timeouts, of, at_least_s } => format!(
+                "{timeouts} of {of} requests were cut by a time-out, so p{p} is only known to be at least \
+                 {at_least_s:.1} s"
+            ),
+            Reason::LittlesLaw { counted, recorded } => format!(
+                "the sender counted {counted:.2} requests in flight on average, the records say {recorded:.2}"
+            ),
+            Reason::ClientPorts { requests } => {
+                format!("this machine ran out of ports, descriptors or socket memory for {requests} requests")
+            }
+            Reason::Internal { requests } => format!("pdbench itself failed on {requests} requests"),
+        }
     }
 
     /// What to do about it, one line.
     pub fn what_to_do(&self) -> &'static str {
-        ""
+        match self {
+            Reason::NoOkRequest => "look at the errors by kind below and send one request by hand",
+            Reason::FailureShare { .. } => {
+                "look at the errors by kind, lower the load, or allow more with --max-error-rate"
+            }
+            Reason::ClientSaturated { .. } => {
+                "lower the rate, give the client more cores, or run it on a machine of its own"
+            }
+            Reason::TokenMismatch { .. } => {
+                "look at one such answer in records.jsonl; a proxy may join two streams wrongly"
+            }
+            Reason::CensoredPercentile { .. } => {
+                "raise the time-out, lower the load, or ask for a lower percentile"
+            }
+            Reason::LittlesLaw { .. } => "do not trust this run; report it as a fault of pdbench",
+            Reason::ClientPorts { .. } => {
+                "raise `ulimit -n` and the range of local ports, or limit the load with --max-concurrency"
+            }
+            Reason::Internal { .. } => "report it with the errors in records.jsonl",
+        }
     }
+}
+
+impl Validity {
+    /// Judges the records of the main load.
+    pub(super) fn of(run: &Run, counts: &Counts, client: &ClientVerdict) -> Self {
+        let saturated = client.state == ClientState::Saturated;
+        let reasons: Vec<Reason> = [
+            (counts.ok == 0).then_some(Reason::NoOkRequest),
+            failure_share(counts, run.manifest.settings.max_error_rate),
+            saturated.then(|| Reason::ClientSaturated { evidence: client.evidence.clone() }),
+            token_mismatch(run),
+            censored_percentile(run),
+            littles_law(run),
+            counts.having(Outcome::ClientPorts).map(|requests| Reason::ClientPorts { requests }),
+            counts.having(Outcome::Internal).map(|requests| Reason::Internal { requests }),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        Self { valid: reasons.is_empty(), reasons }
+    }
+}
+
+/// A share as percent with one decimal.
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
+fn failure_share(counts: &Counts, limit: f64) -> Option<Reason> {
+    let of = counts.ok + counts.failed;
+    (limit * (of as f64) < counts.failed as f64).then_some(Reason::FailureShare {
+        failed: counts.failed,
+        of,
+        limit,
+    })
+}
+
+fn token_mismatch(run: &Run) -> Option<Reason> {
+    let ended = || run.main().filter(|record| record.outcome != Outcome::CancelledAtEnd);
+    let (of, requests) = (ended().count(), ended().filter(|record| record.has(Flag::Mismatch)).count());
+    (MISMATCH_SHARE * (of as f64) < requests as f64).then_some(Reason::TokenMismatch { requests, of })
+}
+
+/// Requests cut by a time-out would have been slower than the time they got: with a share of at least
+/// 1 − p of them, the percentile p lies among them.
+fn censored_percentile(run: &Run) -> Option<Reason> {
+    let timed_out = |record: &&RequestRecord| {
+        use Outcome::{TimeoutFirstToken, TimeoutIdle, TimeoutRequest};
+        matches!(record.outcome, TimeoutFirstToken | TimeoutIdle | TimeoutRequest)
+    };
+    let wait = |record: &RequestRecord| record.finished.since(record.sent.unwrap_or(record.scheduled));
+    let at_least_s = run.main().filter(timed_out).map(wait).min()?.as_secs_f64();
+    let timeouts = run.main().filter(timed_out).count();
+    let of = timeouts + run.main().filter(|record| record.is_ok()).count();
+    let lies_among_them = |p: &&f64| (100.0 - **p) * of as f64 <= 100.0 * timeouts as f64;
+    let censored = run.manifest.settings.percentiles.iter().filter(lies_among_them);
+    let p = censored.copied().min_by(f64::total_cmp)?;
+    Some(Reason::CensoredPercentile { p, timeouts, of, at_least_s })
+}
+
+/// Little's law, L = λW, as a check of the bookkeeping: L from the sender's counter, λW as the mean
+/// number of requests between `sent` and `finished`. Both are taken at the instants of the samples,
+/// weighted by the time between these, so that how often was sampled does not matter.
+fn littles_law(run: &Run) -> Option<Reason> {
+    let samples = run.manifest.in_flight.as_deref()?;
+    if samples.len() < LITTLE_SAMPLES || run.main().count() < LITTLE_REQUESTS {
+        return None;
+    }
+    let counted = time_weighted(samples.iter().map(|&(at, count)| (at, f64::from(count))))?;
+    let flights = || run.main().filter_map(|record| record.sent.map(|sent| (sent, record.finished)));
+    let (mut begun, mut ended): (Vec<Offset>, Vec<Offset>) = flights().unzip();
+    begun.sort_unstable();
+    ended.sort_unstable();
+    let up_to = |instants: &[Offset], at| instants.partition_point(|&instant| instant <= at);
+    let in_flight = |at| up_to(&begun, at) as f64 - up_to(&ended, at) as f64;
+    let recorded = time_weighted(samples.iter().map(|&(at, _)| (at, in_flight(at))))?;
+    let apart = (counted - recorded).abs();
+    (LITTLE_SHARE * recorded < apart).then_some(Reason::LittlesLaw { counted, recorded })
+}
+
+/// Mean of a sampled quantity over time, each sample standing for the time up to the next.
+fn time_weighted(samples: impl Iterator<Item = (Offset, f64)> + Clone) -> Option<f64> {
+    let (mut area, mut time) = (0.0, 0.0);
+    for ((from, value), (to, _)) in samples.clone().zip(samples.skip(1)) {
+        let seconds = to.seconds_since(from).max(0.0);
+        area += value * seconds;
+        time += seconds;
+    }
+    (0.0 < time).then(|| area / time)
 }

@@ -113,11 +113,121 @@ pub enum Warning {
 impl Warning {
     /// What happened and why it may be, one line.
     pub fn text(&self) -> String {
-        String::new()
+        match self {
+            Warning::SimulatedTarget => {
+                "the answers came from the simulator: the numbers say nothing about real hardware".to_owned()
+            }
+            Warning::Failures { failed, of, most } => format!(
+                "{failed} of {of} requests failed, most of them with `{}`; latencies are those of the others",
+                most.word()
+            ),
+            Warning::Unfinished { requests } => {
+                format!(
+                    "{requests} requests were cut by the end of the run and count neither as ok nor as failed"
+                )
+            }
+            Warning::ClientDegraded { evidence } => {
+                format!("the client itself can be seen in the numbers: {}", evidence.join("; "))
+            }
+            Warning::ClosedLoop { offered_per_s, admitted_per_s, waited } => format!(
+                "offered {} req/s, admitted {}: this is a closed loop ({} of the requests waited for a slot of \
+                 the concurrency limit)",
+                figure(*offered_per_s),
+                figure(*admitted_per_s),
+                percent(*waited)
+            ),
+            Warning::FromSchedule { key, statistic, from_send_ms, from_schedule_ms } => format!(
+                "{statistic} {key} is {} ms from the schedule but {} ms from the send: requests waited in the \
+                 client before the clock started",
+                figure(*from_schedule_ms),
+                figure(*from_send_ms)
+            ),
+            Warning::FewSamples { p, count, needs } => {
+                format!("p{p} is little more than the {} of {count} (p{p} needs {needs})", extreme(*p))
+            }
+            Warning::EstimatedTokens => {
+                "prompt lengths are estimates of four bytes a token: no tokenizer was given".to_owned()
+            }
+            Warning::NoUsage { requests, of } => format!(
+                "{requests} of {of} ok answers came without usage; their tokens were counted by events, which is \
+                 too few where one event has several"
+            ),
+            Warning::MissingDone { requests } => {
+                format!("{requests} ok answers ended without `[DONE]`; they had a finish reason and count")
+            }
+            Warning::AfterDone { requests } => {
+                format!("{requests} ok answers went on after `[DONE]`, as where a proxy joins two streams")
+            }
+            Warning::BufferedByProxy { requests, of } => format!(
+                "{requests} of {of} ok answers arrived in one piece: something on the way buffers, and they have \
+                 no TTFT, TPOT or ITL"
+            ),
+            Warning::Coalesced { share } => format!(
+                "{} of the token events shared a packet with the one before: ITL has that many zeros, and TPOT \
+                 is the better number",
+                percent(*share)
+            ),
+            Warning::TokensPerEvent { tokens } => format!(
+                "one event carries {tokens:.2} tokens on average, as with speculative decoding or a stream \
+                 interval: ITL is per event, TPOT per token"
+            ),
+            Warning::OutputLength { mean, requested } => {
+                format!("answers have {mean:.1} tokens on average where {requested:.1} were asked for")
+            }
+            Warning::CachedTokens { share } => format!(
+                "{} of the prompt tokens came from a cache: TTFT is that of a warm server",
+                percent(*share)
+            ),
+            Warning::StaleRetries { requests } => format!(
+                "{requests} requests were sent a second time because the server had closed a kept-alive connection"
+            ),
+        }
     }
 
     /// What to try, one line.
     pub fn try_this(&self) -> &'static str {
-        ""
+        match self {
+            Warning::SimulatedTarget => "name a server with --base-url to measure it",
+            Warning::Failures { .. } => "look at the errors by kind; --strict makes any failure count",
+            Warning::Unfinished { .. } => "raise --max-duration or --drain-timeout",
+            Warning::ClientDegraded { .. } => "lower the rate, or give the client more cores",
+            Warning::ClosedLoop { .. } => {
+                "raise or drop --max-concurrency to offer the whole load; else read the numbers from the schedule"
+            }
+            Warning::FromSchedule { .. } => {
+                "quote the number from the schedule when users arrive on their own"
+            }
+            Warning::FewSamples { .. } => "raise --num-prompts, or ask for a lower percentile",
+            Warning::EstimatedTokens => "give the model's tokenizer with --tokenizer",
+            Warning::NoUsage { .. } => "have the server answer to stream_options.include_usage",
+            Warning::MissingDone { .. } => "look whether the proxy or the server drops the end of the stream",
+            Warning::AfterDone { .. } => "compare with a run that goes to the server without the proxy",
+            Warning::BufferedByProxy { .. } => "turn response buffering off in the proxy",
+            Warning::Coalesced { .. } => "measure nearer to the server, or through fewer proxies",
+            Warning::TokensPerEvent { .. } => "compare TPOT, not ITL, with runs that stream token by token",
+            Warning::OutputLength { .. } => "use --ignore-eos to have every answer as long as asked for",
+            Warning::CachedTokens { .. } => "restart the server or change --seed for a cold cache",
+            Warning::StaleRetries { .. } => "raise the keep-alive time of the server or the proxy",
+        }
     }
+}
+
+/// The end of the values that a percentile is next to.
+fn extreme(p: f64) -> &'static str {
+    if p < 50.0 { "min" } else { "max" }
+}
+
+/// Three significant digits, without noughts that say nothing.
+fn figure(value: f64) -> String {
+    let text = match value.abs() {
+        small if small < 1.0 => format!("{value:.3}"),
+        small if small < 10.0 => format!("{value:.2}"),
+        middling if middling < 100.0 => format!("{value:.1}"),
+        _ => return format!("{value:.0}"),
+    };
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
 }
