@@ -43,9 +43,6 @@ pub fn verdict_lines(reported: &Reported<'_>, style: Style) -> String {
     if let Some(words) = interruption(reported) {
         lines += &wrapped(&words, 2);
     }
-    if reported.run.manifest.target.simulated {
-        lines += "The answers came from a simulator: this says nothing about real hardware.\n";
-    }
     lines
 }
 

@@ -147,7 +147,8 @@ impl PercentileCell<'_> {
 
 /// What stands for a percentile that too few values back: `max of 120 (p99 needs 299)`.
 pub(super) fn too_few(count: usize, percentile: &Percentile) -> String {
-    format!("max of {count} (p{} needs {})", bare(percentile.p), percentile.needs)
+    let extreme = if percentile.p < 50.0 { "min" } else { "max" };
+    format!("{extreme} of {count} (p{} needs {})", bare(percentile.p), percentile.needs)
 }
 
 /// The objectives in words: `TTFT ≤ 500 ms and TPOT ≤ 50 ms`. `None` without any.
