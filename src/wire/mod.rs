@@ -1,1 +1,3 @@
 //! (room wire)
+
+pub mod prometheus;
