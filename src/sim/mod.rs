@@ -3,9 +3,23 @@
 //! truth log says what each request really met, so that a client's numbers can be held against it.
 //! Deliberately absent: threads, runtimes and files; the caller decides where it runs and what is kept.
 
+mod answer;
+mod api;
+mod body;
+mod cluster;
 mod config;
 mod cost;
+mod decode;
+mod door;
+mod events;
+mod http;
+mod link;
+mod metrics;
 mod parameters;
+mod prefill;
+mod prefix_cache;
+mod prompt;
+mod server;
 mod truth;
 
 pub use config::{Config, Emission, Routing};
@@ -14,8 +28,11 @@ pub use parameters::{FlagNames, PARAMETERS, Parameter};
 pub use truth::{Ended, TRUTH_SCHEMA, Truth, TruthHeader, TruthSink};
 
 use crate::runtime::{Clock, StopSignal};
+use cluster::Cluster;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use truth::TruthLog;
 
 /// What a simulated cluster did until it was stopped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,6 +76,8 @@ pub async fn run(
     truth: Option<TruthSink>,
     stop: StopSignal,
 ) -> Totals {
-    let _ = (listener, config, clock, truth, stop);
-    Totals::default()
+    let log = TruthLog::start(&config, clock, truth);
+    let cluster = Cluster::start(config, clock, Arc::clone(&log));
+    server::serve(listener, cluster, stop).await;
+    log.totals()
 }
