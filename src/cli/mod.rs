@@ -28,7 +28,7 @@ enum Verb {
 #[derive(Debug)]
 pub enum Parsed {
     /// Something to do.
-    Plan(Plan),
+    Plan(Box<Plan>),
     /// A text that was asked for, such as the help.
     Text(String),
     /// It cannot be understood: the message, with its line end.
@@ -45,11 +45,11 @@ pub fn parse(arguments: &[String], api_key: Option<&str>) -> Result<Parsed, Erro
         Err(error) if error.use_stderr() => return Ok(Parsed::Refused(error.render().to_string())),
         Err(help) => return Ok(Parsed::Text(help.render().to_string())),
     };
-    Ok(Parsed::Plan(match cli.verb {
-        Verb::Serve(arguments) => Plan::Serve(Box::new(arguments.plan(api_key)?)),
-        Verb::Sim(arguments) => Plan::Sim(Box::new(arguments.plan()?)),
+    Ok(Parsed::Plan(Box::new(match cli.verb {
+        Verb::Serve(arguments) => Plan::Serve(arguments.plan(api_key)?),
+        Verb::Sim(arguments) => Plan::Sim(arguments.plan()),
         Verb::Report(arguments) => Plan::Report(arguments.plan()),
-    }))
+    })))
 }
 
 /// A flag with dashes where underscores were typed; everything else as it is.

@@ -50,16 +50,17 @@ impl ArrivalArgs {
     /// The law of the arrivals, and the burstiness as typed.
     pub(super) fn process(&self, embedded: bool) -> Result<(ArrivalProcess, Burstiness), Error> {
         let default = if embedded { Rate::PerSecond(8.0) } else { Rate::Unlimited };
-        let process = match (&self.ramp_up_strategy, self.ramp_up_start_rps, self.ramp_up_end_rps) {
-            (Some(shape), Some(start), Some(end)) => {
-                let shape: RampShape = shape.parse().map_err(|error: String| usage(error))?;
-                let ramp = Ramp::new(shape, start, end, self.burstiness);
-                ArrivalProcess::Ramp(ramp.map_err(|error| {
-                    usage(error).help("check --ramp-up-start-rps and --ramp-up-end-rps")
-                })?)
-            }
-            _ => ArrivalProcess::steady(self.rate.unwrap_or(default), self.burstiness),
-        };
+        let process =
+            match (&self.ramp_up_strategy, self.ramp_up_start_rps, self.ramp_up_end_rps) {
+                (Some(shape), Some(start), Some(end)) => {
+                    let shape: RampShape = shape.parse().map_err(|error: String| usage(error))?;
+                    let ramp = Ramp::new(shape, start, end, self.burstiness);
+                    ArrivalProcess::Ramp(ramp.map_err(|error| {
+                        usage(error).help("check --ramp-up-start-rps and --ramp-up-end-rps")
+                    })?)
+                }
+                _ => ArrivalProcess::steady(self.rate.unwrap_or(default), self.burstiness),
+            };
         Ok((process, self.burstiness))
     }
 

@@ -51,7 +51,9 @@ impl DatasetArgs {
             Some("sonnet") => Ok(self.sonnet(num_prompts, seed)),
             Some("custom") => self.custom(num_prompts, seed),
             None if embedded => Ok(self.sonnet(num_prompts, seed)),
-            None => Err(usage("the default dataset of `vllm bench serve`, random, is not built yet").help(choose)),
+            None => {
+                Err(usage("the default dataset of `vllm bench serve`, random, is not built yet").help(choose))
+            }
             Some(known @ ("random" | "sharegpt" | "prefix_repetition" | "timed_trace")) => {
                 Err(usage(format!("dataset {known} is not built yet")).help(choose))
             }

@@ -9,8 +9,10 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-use super::{at_least_one, sim, usage};
+use super::sim::SimParameters;
+use super::{at_least_one, usage};
 use crate::command::{Error, ProbePrompt, ServePlan, WarmupPrompts};
+use crate::sim::Config;
 use clap::{Args, ValueEnum};
 
 /// Loads a server, or the embedded simulated cluster, and measures it.
@@ -52,7 +54,7 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "TOPOLOGY", num_args = 0..=1, default_missing_value = "1p1d", help_heading = "Simulated cluster")]
     sim: Option<crate::cluster::Topology>,
     #[command(flatten)]
-    parameters: sim::PrefixedParameters,
+    parameters: SimParameters<true>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -72,15 +74,22 @@ impl ServeArgs {
     /// What the flags mean together.
     pub(super) fn plan(self, api_key: Option<&str>) -> Result<ServePlan, Error> {
         let embedded = self.sim.is_some() || !self.target.is_named();
-        if !embedded && self.parameters.any_typed() {
-            return Err(usage("--sim-… flags shape the embedded cluster, and this run has a target of its own")
-                .help("leave them out, or add --sim to use the embedded cluster"));
+        if !embedded && self.parameters.config != Config::default() {
+            return Err(usage(
+                "--sim-… flags shape the embedded cluster, and this run has a target of its own",
+            )
+            .help("leave them out, or add --sim to use the embedded cluster"));
         }
         let seed = self.arrivals.seed;
         let num_prompts = self.dataset.num_prompts.unwrap_or(if embedded { 200 } else { 1000 });
         let (arrivals, burstiness) = self.arrivals.process(embedded)?;
         let dataset = self.dataset.plan(embedded, num_prompts, seed)?;
-        let config = self.parameters.config(self.sim, self.target.model.as_deref());
+        let config = Config {
+            topology: self.sim.unwrap_or_default(),
+            seed: u64::from(seed),
+            model: self.target.model.clone().unwrap_or(Config::default().model),
+            ..self.parameters.config
+        };
         let target = self.target.plan(embedded.then_some(config), api_key)?;
         let probe = match self.probe {
             Some(Probe::None) => ProbePrompt::None,

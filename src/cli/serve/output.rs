@@ -46,7 +46,9 @@ enum SaveText {
 impl OutputArgs {
     pub(super) fn slo(&self) -> Result<Slo, Error> {
         Slo::parse(&self.goodput).map_err(|error| {
-            usage("--goodput cannot be used").caused_by(error).help("want items such as ttft:500 tpot:50 e2el:10000")
+            usage("--goodput cannot be used")
+                .caused_by(error)
+                .help("want items such as ttft:500 tpot:50 e2el:10000")
         })
     }
 

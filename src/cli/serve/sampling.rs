@@ -73,7 +73,9 @@ impl SamplingArgs {
         let mut body = Map::new();
         for (key, value) in typed {
             match value {
-                Some(Value::Null) => return Err(usage(format!("--{} is not a finite number", key.replace('_', "-")))),
+                Some(Value::Null) => {
+                    return Err(usage(format!("--{} is not a finite number", key.replace('_', "-"))));
+                }
                 Some(value) => drop(body.insert(key.to_owned(), value)),
                 None => {}
             }

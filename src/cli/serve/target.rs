@@ -76,8 +76,9 @@ impl TargetArgs {
         api_key: Option<&str>,
     ) -> Result<TargetSettings, Error> {
         if self.tokenizer.is_some() {
-            return Err(usage("--tokenizer is not built yet")
-                .help("leave it out: prompt lengths are estimated as 4 bytes a token, and the result says so"));
+            return Err(usage("--tokenizer is not built yet").help(
+                "leave it out: prompt lengths are estimated as 4 bytes a token, and the result says so",
+            ));
         }
         let endpoint = match self.backend {
             Backend::Openai | Backend::Vllm => Endpoint::Completions,
@@ -112,7 +113,11 @@ impl TargetArgs {
     fn remote(&self, api_key: Option<&str>) -> Result<Target, Error> {
         let url = self.base_url.clone().unwrap_or_else(|| {
             let host = self.host.as_deref().unwrap_or("127.0.0.1");
-            let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() };
+            let host = if host.contains(':') && !host.starts_with('[') {
+                format!("[{host}]")
+            } else {
+                host.to_owned()
+            };
             format!("http://{host}:{}", self.port.unwrap_or(8000))
         });
         let wrong = |error| usage("the target cannot be used").caused_by(error).help("want http://HOST:PORT");
