@@ -68,3 +68,53 @@ pub(super) fn values_needed(q: f64) -> usize {
     }
     n as usize
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_are_those_of_the_exact_binomial() {
+        // From scipy.stats.binom, checked rank by rank against both tails.
+        let table = [
+            (5, 0.5, None),
+            (6, 0.5, Some((1, 6))),
+            (35, 0.9, None),
+            (36, 0.9, Some((29, 36))),
+            (71, 0.95, None),
+            (72, 0.95, Some((64, 72))),
+            (367, 0.99, None),
+            (368, 0.99, Some((360, 368))),
+            (3687, 0.999, None),
+            (3688, 0.999, Some((3680, 3688))),
+            (50, 0.1, Some((1, 10))),
+            (100, 0.5, Some((40, 61))),
+            (400, 0.01, Some((1, 9))),
+            (1000, 0.5, Some((469, 532))),
+            (1000, 0.99, Some((983, 997))),
+            (123_456, 0.9, Some((110_903, 111_318))),
+            (10_000_000, 0.5, Some((4_996_901, 5_003_100))),
+            (10_000_000, 0.99, Some((9_899_383, 9_900_617))),
+            (10_000_000, 0.999, Some((9_989_804, 9_990_196))),
+        ];
+        for (n, q, ranks) in table {
+            assert_eq!(order_ranks(n, q), ranks, "{n} values, quantile {q}");
+        }
+    }
+
+    #[test]
+    fn a_p99_needs_299_values_and_a_median_6() {
+        let table = [(0.5, 6), (0.9, 29), (0.95, 59), (0.99, 299), (0.999, 2995), (0.01, 299)];
+        for (q, needed) in table {
+            assert_eq!(values_needed(q), needed, "quantile {q}");
+        }
+    }
+
+    #[test]
+    fn quantiles_at_the_ends_have_no_interval() {
+        for q in [0.0, 1.0, f64::NAN] {
+            assert_eq!(order_ranks(1000, q), None);
+        }
+        assert_eq!(order_ranks(0, 0.5), None);
+    }
+}

@@ -37,7 +37,7 @@ pub struct Percentile {
     /// Distribution-free 95 % interval from order statistics, for independent values; absent when there are too few.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<(f64, f64)>,
-    /// Values that a one-sided 95 % bound on this percentile needs; with fewer, `value` is little more than the maximum.
+    /// Values with which the extremes enclose it with 95 % probability; with fewer, `value` is little more than the maximum.
     pub needs: usize,
 }
 
@@ -124,4 +124,97 @@ fn sum(values: &[f64], term: &impl Fn(f64) -> f64) -> f64 {
     }
     let (left, right) = values.split_at(values.len() / 2);
     sum(left, term) + sum(right, term)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// One case of `scripts/percentile-vectors.py`; numbers as text with all their digits.
+    #[derive(Deserialize)]
+    struct Case {
+        name: String,
+        values: Vec<String>,
+        mean: String,
+        std: String,
+        median: String,
+        percentiles: Vec<(String, String)>,
+    }
+
+    fn number(text: &str) -> f64 {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn percentiles_and_median_are_numpys_to_the_last_bit() {
+        let cases: Vec<Case> =
+            serde_json::from_str(include_str!("../../tests/golden/percentiles.json")).unwrap();
+        for case in cases {
+            let wanted: Vec<f64> = case.percentiles.iter().map(|(p, _)| number(p)).collect();
+            let made = Distribution::of(case.values.iter().map(|value| number(value)).collect(), &wanted);
+            assert_eq!(made.median, Some(number(&case.median)), "{}", case.name);
+            for (p, value) in &case.percentiles {
+                let percentile = made.percentile(number(p)).unwrap();
+                assert_eq!(percentile.value, Some(number(value)), "p{p} of {}", case.name);
+            }
+            for (ours, numpys) in
+                [(made.mean.unwrap(), number(&case.mean)), (made.std.unwrap(), number(&case.std))]
+            {
+                assert!(
+                    (ours - numpys).abs() <= 1e-12 * numpys.abs().max(1.0),
+                    "{ours} {numpys} {}",
+                    case.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_has_no_statistics() {
+        let made = Distribution::of(Vec::new(), &[50.0, 99.0]);
+        let percentile = |p, needs| Percentile { p, value: None, interval: None, needs };
+        let percentiles = vec![percentile(50.0, 6), percentile(99.0, 299)];
+        assert_eq!(made, Distribution { percentiles, ..Distribution::default() });
+    }
+
+    #[test]
+    fn percentiles_come_sorted_and_once() {
+        let made = Distribution::of(vec![1.0], &[99.0, 50.0, 99.0]);
+        assert_eq!(made.percentiles.iter().map(|percentile| percentile.p).collect::<Vec<_>>(), [50.0, 99.0]);
+    }
+
+    #[test]
+    fn the_interval_of_the_median_of_1_to_100_is_40_to_61() {
+        let made = Distribution::of((1..=100).map(f64::from).collect(), &[50.0, 99.0]);
+        assert_eq!(made.percentiles[0].interval, Some((40.0, 61.0)));
+        assert_eq!(made.percentiles[1].interval, None);
+        assert!(made.percentiles[0].enough(100) && !made.percentiles[1].enough(298));
+        assert!(made.percentiles[1].enough(299));
+    }
+
+    #[test]
+    fn the_deviation_of_far_values_is_not_lost() {
+        let made = Distribution::of(vec![1e9 + 1.0, 1e9 + 2.0, 1e9 + 3.0], &[]);
+        assert_eq!((made.mean, made.std), (Some(1e9 + 2.0), Some((2.0_f64 / 3.0).sqrt())));
+    }
+
+    proptest! {
+        #[test]
+        fn percentiles_are_monotone_and_within_the_extremes(
+            values in proptest::collection::vec(0.0_f64..1e7, 1..200),
+            wanted in proptest::collection::vec(0.01_f64..99.99, 1..10),
+        ) {
+            let made = Distribution::of(values, &wanted);
+            let (min, max) = (made.min.unwrap(), made.max.unwrap());
+            let found: Vec<f64> = made.percentiles.iter().map(|percentile| percentile.value.unwrap()).collect();
+            prop_assert!(found.is_sorted(), "{found:?}");
+            prop_assert!(min <= found[0] && found[found.len() - 1] <= max);
+            for percentile in &made.percentiles {
+                if let Some((lower, upper)) = percentile.interval {
+                    prop_assert!(lower <= percentile.value.unwrap() && percentile.value.unwrap() <= upper);
+                }
+            }
+        }
+    }
 }

@@ -108,3 +108,64 @@ fn rate(run: &Run, instant: impl Fn(&RequestRecord) -> Option<Offset>) -> Option
     let seconds = instants().max()?.seconds_since(run.manifest.main_start);
     (0.0 < seconds).then(|| instants().count() as f64 / seconds)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{at, failed, record, run};
+    use super::*;
+
+    /// An answer due, ready and sent at these times, ms, finished 100 ms after the send.
+    fn sent(scheduled: f64, ready: f64, sent: f64) -> RequestRecord {
+        let times = format!("{sent} {} {}", sent + 50.0, sent + 100.0);
+        RequestRecord { scheduled: at(scheduled), ready: Some(at(ready)), ..record(&times) }
+    }
+
+    #[test]
+    fn a_burst_counts_by_its_spread_and_its_first_by_its_lag() {
+        let mut records: Vec<_> = (0..5).map(|k| sent(0.0, 0.0, 2.0 + f64::from(k))).collect();
+        records.extend([sent(0.0, 100.0, 130.0), sent(0.0, 200.0, 200.5)]);
+        let lateness = Lateness::of(&run(records));
+        assert_eq!((lateness.burst_size, lateness.burst_spread_ms), (5, Some(4.0)));
+        assert_eq!((lateness.client_lag_ms.count, lateness.client_lag_ms.max), (3, Some(30.0)));
+        assert_eq!((lateness.above_1_ms, lateness.above_10_ms, lateness.above_100_ms), (2, 1, 0));
+    }
+
+    #[test]
+    fn a_run_without_bursts_has_no_spread() {
+        let lateness = Lateness::of(&run(vec![sent(0.0, 0.0, 1.0), sent(1.0, 1.0, 1.0)]));
+        assert_eq!((lateness.burst_size, lateness.burst_spread_ms), (0, None));
+        assert_eq!(Lateness::of(&run(vec![])).worst_10_s_mean_ms, None);
+    }
+
+    #[test]
+    fn a_send_before_the_slots_last_stamp_is_not_late() {
+        assert_eq!(Lateness::of(&run(vec![sent(0.0, 5.0, 4.9)])).client_lag_ms.max, Some(0.0));
+    }
+
+    #[test]
+    fn the_worst_10_seconds_are_found_wherever_they_begin() {
+        // One request a second for 60 s, 1 ms late, but 21 ms late from the 33rd to the 37th second.
+        let lag = |second: u32| if (33..38).contains(&second) { 21.0 } else { 1.0 };
+        let due = |second: u32| f64::from(second) * 1000.0;
+        let records = (0..60).map(|second| sent(due(second), due(second), due(second) + lag(second)));
+        let lateness = Lateness::of(&run(records.collect()));
+        assert_eq!(lateness.worst_10_s_mean_ms, Some(11.0));
+        let short = run(vec![sent(0.0, 0.0, 2.0), sent(500.0, 500.0, 504.0)]);
+        assert_eq!(Lateness::of(&short).worst_10_s_mean_ms, Some(3.0));
+    }
+
+    #[test]
+    fn rates_tell_offered_admitted_sent_and_achieved_apart() {
+        let mut run = run(vec![sent(500.0, 500.0, 500.0), sent(1000.0, 2000.0, 2500.0)]);
+        run.records.push(failed("2500 3900", Outcome::CancelledAtEnd));
+        run.records[2].scheduled = at(1500.0);
+        run.manifest.settings.request_rate = Some(2.0);
+        let rates = Rates::of(&run);
+        assert_eq!(rates.offered_per_s, Some(2.0));
+        assert_eq!(rates.admitted_per_s, Some(3.0 / 2.5));
+        assert_eq!(rates.sent_per_s, Some(3.0 / 2.5));
+        assert_eq!(rates.achieved_per_s, Some(2.0 / 2.6));
+        run.manifest.settings.request_rate = None;
+        assert_eq!(Rates::of(&run).offered_per_s, None);
+    }
+}

@@ -1,4 +1,5 @@
-use super::{Flag, Offset, RequestRecord};
+use super::RequestRecord;
+use super::formula::{client_lag, e2el, itl, queue_time, since_due, tpot, ttft};
 
 /// Whose definition of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -263,80 +264,17 @@ fn one(value: Option<f64>, sink: &mut dyn FnMut(f64)) {
     }
 }
 
-/// The first event that counts: vLLM takes a role-only chunk for one.
-fn first_event(record: &RequestRecord, definition: Definition) -> Option<Offset> {
-    match definition {
-        Definition::Vllm => record.role.or(record.events.first()),
-        Definition::Strict => record.events.first(),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The last event that counts.
-fn last_event(record: &RequestRecord, definition: Definition) -> Option<Offset> {
-    record.events.last().or(first_event(record, definition))
-}
-
-/// True when the stamps inside the answer mean something: of an answer that a proxy held back and
-/// sent in one piece, strictly only the end does.
-fn is_streamed(record: &RequestRecord, definition: Definition) -> bool {
-    record.is_ok() && (definition == Definition::Vllm || !record.has(Flag::BufferedByProxy))
-}
-
-fn ttft(record: &RequestRecord, definition: Definition) -> Option<f64> {
-    if !is_streamed(record, definition) {
-        return None;
-    }
-    Some(first_event(record, definition)?.ms_since(record.sent?))
-}
-
-/// `None` below two tokens, where the quotient has no meaning; strictly also below two token events,
-/// where there is no time between tokens to be seen.
-fn tpot(record: &RequestRecord, definition: Definition) -> Option<f64> {
-    if !is_streamed(record, definition) || (definition == Definition::Strict && record.events.len() < 2) {
-        return None;
-    }
-    let gaps = record.output_tokens.checked_sub(1).filter(|&gaps| 0 < gaps)?;
-    let (first, last) = (first_event(record, definition)?, last_event(record, definition)?);
-    Some(last.ms_since(first) / f64::from(gaps))
-}
-
-fn itl(record: &RequestRecord, definition: Definition, sink: &mut dyn FnMut(f64)) {
-    if !is_streamed(record, definition) {
-        return;
-    }
-    let mut before = record.role.filter(|_| definition == Definition::Vllm);
-    for at in record.events.iter() {
-        if let Some(before) = before {
-            sink(at.ms_since(before));
+    #[test]
+    fn keys_are_unique_and_each_sibling_from_schedule_exists() {
+        for (nth, metric) in METRICS.iter().enumerate() {
+            assert!(METRICS[..nth].iter().all(|other| other.key != metric.key), "{}", metric.key);
+            assert!(metric.from_schedule.is_none_or(|key| Metric::find(key).is_some()), "{}", metric.key);
+            let by_vllm = metric.vllm.map(|names| Metric::find_vllm(names.key).unwrap().key);
+            assert!(by_vllm.is_none_or(|key| key == metric.key));
         }
-        before = Some(at);
     }
-}
-
-fn e2el(record: &RequestRecord, definition: Definition) -> Option<f64> {
-    if !record.is_ok() {
-        return None;
-    }
-    Some(last_event(record, definition)?.ms_since(record.sent?))
-}
-
-/// Ready and sent. What the client did to a request does not depend on its outcome; vLLM has it for
-/// completed ones only.
-fn client_side(record: &RequestRecord, definition: Definition) -> Option<(Offset, Offset)> {
-    let counts = record.is_ok() || definition == Definition::Strict;
-    record.sent.filter(|_| counts).map(|sent| (record.ready_or_due(), sent))
-}
-
-fn queue_time(record: &RequestRecord, definition: Definition) -> Option<f64> {
-    client_side(record, definition).map(|(ready, _)| ready.ms_since(record.scheduled).max(0.0))
-}
-
-/// Never below zero: the `finished` stamp of a slot can be later than the send that took it.
-fn client_lag(record: &RequestRecord, definition: Definition) -> Option<f64> {
-    client_side(record, definition).map(|(ready, sent)| sent.ms_since(ready).max(0.0))
-}
-
-/// A latency from the send as one from the schedule.
-fn since_due(record: &RequestRecord, from_send: Option<f64>) -> Option<f64> {
-    Some(from_send? + record.sent?.ms_since(record.scheduled))
 }

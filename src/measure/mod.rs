@@ -5,6 +5,7 @@
 mod binomial;
 mod distribution;
 mod events;
+mod formula;
 mod lateness;
 mod metric;
 mod notice;
@@ -37,3 +38,26 @@ pub use timeline::{Bin, Timeline};
 pub use validity::{Reason, Validity};
 pub use verdict::{ClientState, ClientVerdict};
 pub use warning::Warning;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_authority_names_every_metric_and_outcome() {
+        let metrics = METRICS.iter().map(|metric| metric.key);
+        let by_vllm = METRICS.iter().filter_map(|metric| metric.vllm).map(|names| names.key);
+        let outcomes = Outcome::ALL.iter().map(|outcome| outcome.word());
+        for word in metrics.chain(by_vllm).chain(outcomes) {
+            testing::assert_in_authority(&word.into());
+        }
+    }
+
+    #[test]
+    fn the_authority_names_the_columns_of_a_bin() {
+        let bin = serde_json::to_value(Bin::default()).unwrap();
+        for column in bin.as_object().unwrap().keys() {
+            assert!(include_str!("../../METRICS.md").contains(column), "METRICS.md has no {column}");
+        }
+    }
+}

@@ -137,3 +137,164 @@ fn about_streams(run: &Run, counts: &Counts, tokens: &TokenTotals) -> Vec<Warnin
     .flatten()
     .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{assert_in_authority, at, failed, record, run};
+    use super::super::{Flags, Outcome};
+    use super::*;
+
+    fn noticed(run: &Run) -> Vec<Warning> {
+        let warnings = Summary::of(run).warnings;
+        for warning in &warnings {
+            assert!(!warning.text().is_empty() && !warning.try_this().is_empty());
+            assert_in_authority(&serde_json::to_value(warning).unwrap()["warning"]);
+        }
+        warnings
+    }
+
+    /// Answers 1 s apart, each changed, and a percentile that so few can tell.
+    fn load(count: u32, change: impl Fn(&mut RequestRecord)) -> Run {
+        let one = |nth: u32| {
+            let mut record = record(&format!("{} {} {}", 1000 * nth, 1000 * nth + 50, 1000 * nth + 100));
+            change(&mut record);
+            record
+        };
+        let mut run = run((0..count).map(one).collect());
+        run.manifest.settings.percentiles = vec![50.0];
+        run
+    }
+
+    #[test]
+    fn a_plain_run_has_nothing_to_tell() {
+        assert_eq!(noticed(&load(100, |_| {})), []);
+    }
+
+    #[test]
+    fn each_property_of_the_answers_has_its_warning() {
+        type Change = fn(&mut RequestRecord);
+        let flag = |flag| move |record: &mut RequestRecord| record.flags = Flags::from([(flag, 1)]);
+        let flagged = [
+            (Flag::MissingDone, Warning::MissingDone { requests: 100 }),
+            (Flag::AfterDone, Warning::AfterDone { requests: 100 }),
+            (Flag::StaleRetry, Warning::StaleRetries { requests: 100 }),
+            (Flag::Coalesced, Warning::Coalesced { share: 0.5 }),
+            (Flag::BufferedByProxy, Warning::BufferedByProxy { requests: 100, of: 100 }),
+        ];
+        for (name, warning) in flagged {
+            assert_eq!(noticed(&load(100, flag(name))), [warning]);
+        }
+        let changed: [(Change, Warning); 5] = [
+            (|record| record.prompt_tokens_source = PromptTokensSource::Estimate, Warning::EstimatedTokens),
+            (
+                |record| record.output_tokens_source = OutputTokensSource::Events,
+                Warning::NoUsage { requests: 100, of: 100 },
+            ),
+            (|record| record.cached_tokens = Some(4), Warning::CachedTokens { share: 0.4 }),
+            (|record| record.requested_tokens = Some(3), Warning::OutputLength { mean: 2.0, requested: 3.0 }),
+            (
+                |record| (record.output_tokens, record.requested_tokens) = (6, Some(6)),
+                Warning::TokensPerEvent { tokens: 3.0 },
+            ),
+        ];
+        for (change, warning) in changed {
+            assert_eq!(noticed(&load(100, change)), [warning]);
+        }
+    }
+
+    #[test]
+    fn a_degraded_client_is_told_with_its_evidence() {
+        let mut run = load(100, |_| {});
+        for record in &mut run.records {
+            record.ready = Some(at(f64::from(record.i) * 1000.0 - 1.5));
+            record.scheduled = at(f64::from(record.i) * 1000.0 - 1.5);
+        }
+        let warnings = noticed(&run);
+        assert_eq!(warnings, [Warning::ClientDegraded { evidence: Summary::of(&run).client.evidence }]);
+    }
+
+    #[test]
+    fn failures_within_the_budget_are_told_with_the_most_frequent_kind() {
+        let mut run = load(100, |_| {});
+        run.records[3] = failed("3000 3050", Outcome::Reset);
+        run.records[4] = failed("4000 4050", Outcome::Http5xx);
+        run.records[5] = failed("5000 5050", Outcome::Reset);
+        run.records[6] = failed("6000 6050", Outcome::CancelledAtEnd);
+        let failures = Warning::Failures { failed: 3, of: 99, most: Outcome::Reset };
+        assert_eq!(noticed(&run), [failures, Warning::Unfinished { requests: 1 }]);
+    }
+
+    #[test]
+    fn failures_that_make_a_run_invalid_are_not_told_twice() {
+        let mut run = load(10, |_| {});
+        run.records[3] = failed("3000 3050", Outcome::Reset);
+        assert_eq!(noticed(&run), []);
+    }
+
+    #[test]
+    fn a_simulated_target_comes_first_and_its_estimate_is_exact() {
+        let mut run = load(100, |_| {});
+        run.manifest.dataset.token_counter = "estimate".to_owned();
+        assert_eq!(noticed(&run), [Warning::EstimatedTokens]);
+        run.manifest.target.simulated = true;
+        assert_eq!(noticed(&run), [Warning::SimulatedTarget]);
+    }
+
+    #[test]
+    fn too_few_requests_for_a_percentile_are_told_by_their_number() {
+        let mut run = load(120, |_| {});
+        run.manifest.settings.percentiles = vec![50.0, 95.0, 99.0];
+        let warnings = noticed(&run);
+        let texts: Vec<_> = warnings.iter().map(Warning::text).collect();
+        assert_eq!(texts, ["p99 is little more than the max of 120 (p99 needs 299)"]);
+    }
+
+    #[test]
+    fn a_limit_that_sets_the_pace_is_called_a_closed_loop() {
+        // Due 20 times a second, let through 17.3 times, each at once when its slot came free.
+        let mut run = load(100, |_| {});
+        for record in &mut run.records {
+            let nth = f64::from(record.i + 1);
+            let sent = nth / 17.3 * 1000.0;
+            record.scheduled = at(nth / 20.0 * 1000.0);
+            record.ready = Some(at(sent));
+            record.sent = record.ready;
+            record.events = [at(sent + 50.0), at(sent + 100.0)].into_iter().collect();
+            record.finished = at(sent + 100.0);
+        }
+        run.manifest.settings.request_rate = Some(20.0);
+        assert!(!noticed(&run).iter().any(|warning| matches!(warning, Warning::ClosedLoop { .. })));
+        run.manifest.settings.max_concurrency = Some(2);
+        let warnings = noticed(&run);
+        let said = "offered 20 req/s, admitted 17.3: this is a closed loop (100.0 % of the requests waited for a \
+                    slot of the concurrency limit)";
+        assert_eq!(warnings[0].text(), said);
+        assert_eq!(shifted(&run), ["ttft", "e2el"]);
+    }
+
+    /// Keys of the metrics whose values from the schedule are told.
+    fn shifted(run: &Run) -> Vec<String> {
+        let told = noticed(run).into_iter().filter_map(|warning| match warning {
+            Warning::FromSchedule { key, .. } => Some(key),
+            _ => None,
+        });
+        told.collect()
+    }
+
+    #[test]
+    fn a_lag_that_shifts_a_latency_by_more_than_5_percent_is_told() {
+        // TTFT is 50 ms and E2EL 100 ms from the send.
+        let mut run = load(100, |_| {});
+        for (lag_ms, told) in [(2.5, vec![]), (2.6, vec!["ttft"]), (5.1, vec!["ttft", "e2el"])] {
+            for record in &mut run.records {
+                record.scheduled = at(f64::from(record.i) * 1000.0 + 500.0 - lag_ms);
+                record.ready = Some(record.scheduled);
+                record.sent = Some(at(f64::from(record.i) * 1000.0 + 500.0));
+                record.events =
+                    [550.0, 600.0].iter().map(|ms| at(f64::from(record.i) * 1000.0 + ms)).collect();
+                record.finished = at(f64::from(record.i) * 1000.0 + 600.0);
+            }
+            assert_eq!(shifted(&run), told, "{lag_ms} ms");
+        }
+    }
+}

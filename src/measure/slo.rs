@@ -63,3 +63,58 @@ impl Slo {
             })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{failed, record};
+    use super::super::{Flag, Outcome};
+    use super::*;
+    use Definition::{Strict, Vllm};
+
+    #[test]
+    fn objectives_are_read_as_vllm_users_type_them() {
+        let slo = Slo::parse(&["ttft:500", "tpot:50.5", "e2el:0"]).unwrap();
+        let limits: Vec<(&str, f64)> = slo.0.iter().map(|(key, &limit)| (key.as_str(), limit)).collect();
+        assert_eq!(limits, [("e2el", 0.0), ("tpot", 50.5), ("ttft", 500.0)]);
+        assert!(Slo::parse::<&str>(&[]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_wrong_objective_is_refused_with_the_allowed_keys() {
+        let table = [
+            ("ttft", "it has no colon"),
+            ("latency:5", "there is no objective on `latency`"),
+            ("itl:5", "there is no objective on `itl`"),
+            ("ttft:", "`` is not a limit of 0 or more"),
+            ("ttft:NaN", "`NaN` is not a limit of 0 or more"),
+            ("ttft:inf", "`inf` is not a limit of 0 or more"),
+            ("ttft:-1", "`-1` is not a limit of 0 or more"),
+        ];
+        for (item, why) in table {
+            let error = Slo::parse(&[item]).unwrap_err();
+            assert_eq!((error.item.as_str(), error.why.as_str()), (item, why));
+            assert!(error.to_string().contains("ttft, tpot, e2el, "), "{error}");
+        }
+        assert_eq!(Slo::parse(&["ttft:1", "ttft:2"]).unwrap_err().why, "`ttft` has a limit already");
+    }
+
+    #[test]
+    fn each_limit_must_be_kept_and_a_limit_itself_is_kept() {
+        let slo = Slo::parse(&["ttft:100", "tpot:50"]).unwrap();
+        let table = [("0 100 150 200", true), ("0 101 150 200", false), ("0 100 150 201", false)];
+        for (times, met) in table {
+            assert_eq!(slo.met_by(&record(times), Strict), met, "{times}");
+        }
+        assert!(!slo.met_by(&failed("0 100 150 200", Outcome::Truncated), Strict));
+    }
+
+    #[test]
+    fn a_missing_tpot_fails_strictly_and_is_0_to_vllm() {
+        let slo = Slo::parse(&["tpot:50"]).unwrap();
+        assert!(!slo.met_by(&record("0 100"), Strict));
+        assert!(slo.met_by(&record("0 100"), Vllm));
+        let mut buffered = record("0 100 100");
+        buffered.flags.insert(Flag::BufferedByProxy, 1);
+        assert!(!slo.met_by(&buffered, Strict));
+    }
+}

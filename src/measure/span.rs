@@ -62,7 +62,8 @@ fn bucket_peaks(run: &Run) -> Option<(u64, u64)> {
     let ok = || run.main().filter(|record| record.is_ok()).filter_map(|record| Some((record, record.sent?)));
     let origin = ok().map(|(_, sent)| sent).min()?;
     let bucket = |at: Offset| (at.tenths().saturating_sub(origin.tenths()) / SECOND) as usize;
-    let end = |record: &RequestRecord, sent: Offset| record.events.last().or(record.role).unwrap_or(sent);
+    let end =
+        |record: &RequestRecord, sent: Offset| record.events.last().or(record.role).unwrap_or(sent).max(sent);
     let last = ok().map(|(record, sent)| bucket(end(record, sent))).max()?;
     let (mut events, mut touched) = (vec![0_u64; last + 1], vec![0_u64; last + 1]);
     for (record, sent) in ok() {
@@ -108,4 +109,95 @@ fn sweep_peak(run: &Run) -> Option<f64> {
         Some(*now)
     });
     in_flight.max().map(|peak| peak as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{at, failed, record, run};
+    use super::super::{Outcome, Summary};
+    use super::*;
+    use Definition::{Strict, Vllm};
+
+    /// Two answers of 10 tokens, 100 ms apart, from 1 s and from 1.5 s on.
+    fn two_streams() -> Run {
+        let stream = |from: u32| (0..=10).map(|k| format!("{} ", from + 100 * k)).collect::<String>();
+        run(vec![record(&stream(1000)), record(&stream(1500))])
+    }
+
+    #[test]
+    fn vllm_divides_by_the_whole_run_and_strict_by_the_ok_span() {
+        let mut run = two_streams();
+        run.records.push(failed("2600 2700", Outcome::Reset));
+        assert_eq!(duration_s(&run, Strict), Some(1.5));
+        assert_eq!(duration_s(&run, Vllm), Some(2.7));
+        run.manifest.main_end = Some(at(3000.0));
+        assert_eq!(duration_s(&run, Vllm), Some(3.0));
+    }
+
+    #[test]
+    fn throughputs_are_counts_over_the_span() {
+        let summary = Summary::of(&two_streams());
+        let table = [(Strict, 1.5), (Vllm, 2.5)];
+        for (definition, seconds) in table {
+            let view = summary.view(definition);
+            assert_eq!(view.request_throughput_per_s, Some(2.0 / seconds));
+            assert_eq!(view.output_throughput_per_s, Some(20.0 / seconds));
+            assert_eq!(view.total_token_throughput_per_s, Some(40.0 / seconds));
+            assert_eq!(view.request_goodput_per_s, None);
+        }
+    }
+
+    #[test]
+    fn without_an_ok_request_there_is_no_strict_throughput() {
+        let summary = Summary::of(&run(vec![failed("0 100", Outcome::Reset)]));
+        assert_eq!((summary.strict.duration_s, summary.strict.request_throughput_per_s), (None, None));
+        assert_eq!(summary.vllm.request_throughput_per_s, Some(0.0));
+        assert_eq!(summary.vllm.max_output_tokens_per_s, None);
+    }
+
+    #[test]
+    fn a_sliding_second_finds_the_peak_that_buckets_cut_in_two() {
+        // 1.1 … 2.0 and 1.6 … 2.5: (1.0, 2.0] holds 10 + 5, (1.5, 2.5] holds 5 + 10.
+        assert_eq!(peak_tokens_per_s(&two_streams(), Strict), Some(15.0));
+        // From 1.0 on, in [1.0, 2.0): 9 + 4; in [2.0, 3.0): 1 + 6.
+        assert_eq!(peak_tokens_per_s(&two_streams(), Vllm), Some(13.0));
+    }
+
+    #[test]
+    fn events_exactly_one_second_apart_are_not_in_one_second() {
+        assert_eq!(peak_tokens_per_s(&run(vec![record("0 0 1000 2000")]), Strict), Some(1.0));
+    }
+
+    #[test]
+    fn peaks_weigh_events_by_their_tokens_strictly() {
+        let several = RequestRecord { output_tokens: 8, ..record("0 100 200") };
+        let told = RequestRecord { events_tokens: vec![7, 1], output_tokens: 8, ..record("0 100 1150") };
+        assert_eq!(peak_tokens_per_s(&run(vec![several.clone()]), Strict), Some(8.0));
+        assert_eq!(peak_tokens_per_s(&run(vec![several]), Vllm), Some(2.0));
+        assert_eq!(peak_tokens_per_s(&run(vec![told]), Strict), Some(7.0));
+    }
+
+    #[test]
+    fn a_slot_handed_over_is_one_request_in_flight_but_two_to_vllm() {
+        let run = run(vec![record("0 100 200"), record("200 300 400"), failed("300 350", Outcome::Reset)]);
+        assert_eq!(peak_concurrency(&run, Strict), Some(2.0));
+        assert_eq!(peak_concurrency(&run, Vllm), Some(2.0));
+        let handed_over = super::super::testing::run(run.records[..2].to_vec());
+        assert_eq!(peak_concurrency(&handed_over, Strict), Some(1.0));
+        assert_eq!(peak_concurrency(&handed_over, Vllm), Some(2.0));
+    }
+
+    #[test]
+    fn the_tokens_of_events_add_up_to_the_answer() {
+        let table = [(vec![], 8), (vec![7, 1], 8), (vec![7, 2], 8), (vec![1], 3)];
+        for (events_tokens, output_tokens) in table {
+            let record = RequestRecord { events_tokens, output_tokens, ..record("0 100 200") };
+            assert_eq!(
+                token_events(&record).map(|(_, tokens)| tokens).sum::<f64>(),
+                f64::from(output_tokens)
+            );
+        }
+        let unseen = RequestRecord { output_tokens: 5, ..record("70") };
+        assert_eq!(token_events(&unseen).collect::<Vec<_>>(), [(at(70.0), 5.0)]);
+    }
 }

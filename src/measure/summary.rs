@@ -233,3 +233,88 @@ impl View {
         self.metrics.iter().find(|measured| measured.key == key).map(|measured| &measured.distribution)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{failed, record, run};
+    use super::super::{Metric, Slo};
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn counts_and_tokens_are_those_of_the_main_load() {
+        let mut run = run(vec![
+            record("0 100 150"),
+            failed("0 100 150", Outcome::Reset),
+            failed("0 100 150", Outcome::CancelledAtEnd),
+            record("0 100 150"),
+        ]);
+        run.records[3].kind = super::super::Kind::Warmup;
+        run.records[0].cached_tokens = Some(4);
+        run.manifest.settings.num_prompts = 5;
+        let summary = Summary::of(&run);
+        let by_outcome = vec![(Outcome::Ok, 1), (Outcome::Reset, 1), (Outcome::CancelledAtEnd, 1)];
+        let expected =
+            Counts { planned: 5, sent: 3, not_sent: 2, ok: 1, failed: 1, cancelled: 1, by_outcome };
+        assert_eq!(summary.counts, expected);
+        let tokens = TokenTotals {
+            input: 10,
+            output: 2,
+            cached: Some(4),
+            per_event: Some(1.0),
+            coalesced_share: Some(0.0),
+        };
+        assert_eq!(summary.tokens, tokens);
+    }
+
+    #[test]
+    fn an_empty_run_has_a_summary_without_numbers() {
+        let summary = Summary::of(&run(vec![]));
+        assert!(!summary.validity.valid);
+        for view in [&summary.strict, &summary.vllm] {
+            assert_eq!((view.duration_s, view.max_output_tokens_per_s), (None, None));
+            assert!(view.metrics.iter().all(|measured| measured.distribution.mean.is_none()));
+        }
+    }
+
+    #[test]
+    fn both_views_have_every_metric_in_the_tables_order() {
+        let summary = Summary::of(&run(vec![record("0 100 150")]));
+        for view in [&summary.strict, &summary.vllm] {
+            let keys: Vec<&str> = view.metrics.iter().map(|measured| measured.key.as_str()).collect();
+            assert_eq!(keys, METRICS.iter().map(|metric| metric.key).collect::<Vec<_>>());
+        }
+        assert_eq!(summary.strict.distribution("ttft").and_then(|ttft| ttft.median), Some(100.0));
+    }
+
+    proptest! {
+        #[test]
+        fn goodput_is_at_most_throughput_and_order_does_not_matter(
+            requests in proptest::collection::vec((0_u32..40_000, 1_u32..500, 0_u32..90, 0_usize..30), 1..60),
+            limit in 0_u32..500,
+        ) {
+            let made = requests.iter().map(|&(sent, ttft, gap, outcome)| RequestRecord {
+                outcome: Outcome::ALL.get(outcome).copied().filter(|_| 24 < outcome).unwrap_or(Outcome::Ok),
+                ..record(&format!("{sent} {} {}", sent + ttft, sent + ttft + gap))
+            });
+            let mut run = run(made.collect());
+            run.manifest.settings.slo = Slo::parse(&[format!("ttft:{limit}")]).unwrap();
+            let summary = Summary::of(&run);
+            let met = run.main().filter(|record| {
+                Metric::find("ttft").and_then(|ttft| ttft.value(record, Definition::Strict))
+                    .is_some_and(|ttft| ttft <= f64::from(limit))
+            });
+            let seconds = summary.strict.duration_s;
+            prop_assert_eq!(summary.strict.request_goodput_per_s, seconds.map(|s| met.count() as f64 / s));
+            for view in [&summary.strict, &summary.vllm] {
+                prop_assert!(view.request_goodput_per_s <= view.request_throughput_per_s);
+                prop_assert!(view.output_throughput_per_s <= view.total_token_throughput_per_s);
+            }
+            run.records.reverse();
+            prop_assert_eq!(&Summary::of(&run), &summary);
+            let text = serde_json::to_string(&summary).unwrap();
+            let back: Summary = serde_json::from_str(&text).unwrap();
+            prop_assert_eq!(back.counts, summary.counts);
+        }
+    }
+}

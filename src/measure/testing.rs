@@ -5,6 +5,12 @@ use super::{
     PromptTokensSource, RequestRecord, Run, SCHEMA, Settings, Slo, Stamps, State, TargetFacts,
 };
 
+/// METRICS.md must name the word that files use for something.
+pub(crate) fn assert_in_authority(word: &serde_json::Value) {
+    let word = word.as_str().expect("a word");
+    assert!(include_str!("../../METRICS.md").contains(&format!("`{word}`")), "METRICS.md has no `{word}`");
+}
+
 /// An instant, from milliseconds.
 pub(crate) fn at(ms: f64) -> Offset {
     Offset::from_tenths((ms * 1e4).round() as u64)

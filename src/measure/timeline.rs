@@ -87,8 +87,9 @@ fn count(record: &RequestRecord, ruler: &Ruler, bins: &mut [Bin]) {
     }
     if let Some(sent) = record.sent {
         bins[ruler.bin(sent)].sent += 1;
-        for nth in ruler.bin(sent)..=ruler.bin(record.finished) {
-            bins[nth].in_flight += ruler.share(nth, sent, record.finished);
+        let crossed = ruler.bin(sent)..=ruler.bin(record.finished);
+        for (nth, bin) in bins.iter_mut().enumerate().filter(|(nth, _)| crossed.contains(nth)) {
+            bin.in_flight += ruler.share(nth, sent, record.finished);
         }
     }
 }
@@ -133,4 +134,65 @@ fn wide_enough(length: u64) -> u64 {
     let widest = WIDTHS[WIDTHS.len() - 1] * TENTH;
     let width = WIDTHS.into_iter().map(|tenths| tenths * TENTH).find(fits);
     width.unwrap_or_else(|| length.div_ceil(MOST_BINS).next_multiple_of(widest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{at, failed, record, run};
+    use super::super::{Outcome, Summary};
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn bins_are_finer_in_short_runs_and_coarser_in_long_ones() {
+        let table =
+            [(50, 0.1, 1), (9_950, 0.1, 100), (10_000, 1.0, 10), (600_000, 1.0, 600), (600_001, 2.0, 301)];
+        let long = [(3_600_000, 10.0, 360), (720_000_000, 1200.0, 600)];
+        for (end_ms, bin_s, bins) in table.into_iter().chain(long) {
+            let timeline = Timeline::of(&run(vec![record(&format!("0 {end_ms}"))]));
+            assert_eq!((timeline.bin_s, timeline.bins.len()), (bin_s, bins), "{end_ms} ms");
+        }
+        assert_eq!(Timeline::of(&run(vec![])), Timeline::default());
+    }
+
+    #[test]
+    fn a_request_is_in_flight_for_its_share_of_each_bin() {
+        let timeline = Timeline::of(&run(vec![record("50 120 250"), failed("100 150 225", Outcome::Reset)]));
+        let in_flight: Vec<f64> = timeline.bins.iter().map(|bin| bin.in_flight).collect();
+        assert_eq!(in_flight, [0.5, 2.0, 1.5]); // the last bin ends with the run, after 50 ms
+        let ttfts: Vec<_> = timeline.bins.iter().map(|bin| bin.ttft_p50_ms).collect();
+        assert_eq!(ttfts, [None, Some(70.0), None]);
+    }
+
+    #[test]
+    fn bins_begin_at_the_start_of_the_main_load() {
+        let mut run = run(vec![record("1050 1150 1250")]);
+        run.manifest.main_start = at(1000.0);
+        let timeline = Timeline::of(&run);
+        assert_eq!(timeline.bins.iter().map(|bin| bin.sent).collect::<Vec<_>>(), [1, 0, 0]);
+        assert_eq!(timeline.bins[2].start_s, 0.2);
+    }
+
+    proptest! {
+        #[test]
+        fn the_bins_add_up_to_the_totals(
+            requests in proptest::collection::vec((0_u32..40_000, 0_u32..3000, 1_u32..50, 0_usize..26), 0..60)
+        ) {
+            let made = requests.iter().map(|&(sent, gap, tokens, outcome)| RequestRecord {
+                outcome: Outcome::ALL[if outcome < 13 { 0 } else { outcome }],
+                output_tokens: tokens,
+                ..record(&format!("{sent} {} {}", sent + gap, sent + 2 * gap))
+            });
+            let run = run(made.collect());
+            let (timeline, summary) = (Timeline::of(&run), Summary::of(&run));
+            let total = |count: fn(&Bin) -> usize| timeline.bins.iter().map(count).sum::<usize>();
+            prop_assert_eq!(total(|bin| bin.scheduled), summary.counts.sent);
+            prop_assert_eq!(total(|bin| bin.sent), summary.counts.sent);
+            prop_assert_eq!(total(|bin| bin.finished_ok), summary.counts.ok);
+            prop_assert_eq!(total(|bin| bin.failed), summary.counts.failed);
+            prop_assert_eq!(total(|bin| bin.cancelled), summary.counts.cancelled);
+            let tokens: f64 = timeline.bins.iter().map(|bin| bin.output_tokens).sum();
+            prop_assert!((tokens - summary.tokens.output as f64).abs() < 1e-6);
+        }
+    }
 }

@@ -105,3 +105,87 @@ fn judge_ticker(ticker: &TickerFacts) -> (ClientState, String) {
     }
     (state, format!("{evidence} (saturated above 5 ms with 90 % or throttling)"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{at, record, run};
+    use super::super::{RequestRecord, Summary};
+    use super::*;
+    use ClientState::{Degraded, Ok, Saturated};
+
+    /// `count` answers, one a second, of which the last `late` are sent `lag_ms` late; TTFT 200 ms.
+    fn lagging(count: u32, late: u32, lag_ms: f64) -> Run {
+        let one = |nth: u32| {
+            let due = f64::from(nth) * 1000.0;
+            let sent = if count - nth <= late { due + lag_ms } else { due };
+            let times = format!("{sent} {} {}", sent + 200.0, sent + 250.0);
+            RequestRecord { scheduled: at(due), ready: Some(at(due)), ..record(&times) }
+        };
+        run((0..count).map(one).collect())
+    }
+
+    fn state(run: &Run) -> ClientState {
+        Summary::of(run).client.state
+    }
+
+    #[test]
+    fn lag_is_judged_by_its_p99_against_1_percent_of_ttft() {
+        // Limits: 2 ms (1 % of 200 ms) and 20 ms.
+        let table = [
+            (100, 0.0, Ok),
+            (100, 2.0, Ok),
+            (100, 2.1, Degraded),
+            (100, 20.0, Degraded),
+            (100, 20.1, Saturated),
+        ];
+        for (late, lag_ms, expected) in table {
+            assert_eq!(state(&lagging(100, late, lag_ms)), expected, "{late} requests {lag_ms} ms late");
+        }
+        assert_eq!(state(&lagging(1000, 9, 500.0)), Ok);
+        assert_eq!(state(&lagging(1000, 11, 500.0)), Saturated);
+    }
+
+    #[test]
+    fn one_late_request_in_a_short_run_is_a_hiccup_and_not_saturation() {
+        assert_eq!(state(&lagging(50, 1, 500.0)), Degraded);
+        assert_eq!(state(&lagging(50, 2, 500.0)), Saturated);
+        assert_eq!(state(&lagging(1, 1, 500.0)), Degraded);
+    }
+
+    #[test]
+    fn a_burst_degrades_but_never_saturates() {
+        let burst = |spread_ms: f64| {
+            let one = |sent: f64| {
+                let times = format!("{sent} {} {}", sent + 200.0, sent + 250.0);
+                RequestRecord { scheduled: at(0.0), ready: Some(at(0.0)), ..record(&times) }
+            };
+            run(vec![one(0.0), one(spread_ms / 2.0), one(spread_ms)])
+        };
+        for (spread_ms, expected) in [(50.0, Ok), (50.1, Degraded), (90_000.0, Degraded)] {
+            assert_eq!(state(&burst(spread_ms)), expected, "{spread_ms} ms");
+        }
+    }
+
+    #[test]
+    fn a_late_ticker_saturates_only_with_a_full_worker_or_throttling() {
+        let table = [
+            (6.0, 0.95, None, Saturated),
+            (6.0, 0.5, Some(3), Saturated),
+            (6.0, 0.5, Some(0), Ok),
+            (4.0, 1.0, Some(3), Ok),
+        ];
+        for (p99_late_ms, worker_cpu_share, throttled_periods, expected) in table {
+            let mut run = lagging(10, 0, 0.0);
+            run.manifest.ticker = Some(TickerFacts { p99_late_ms, worker_cpu_share, throttled_periods });
+            assert_eq!(state(&run), expected, "{:?}", run.manifest.ticker);
+        }
+    }
+
+    #[test]
+    fn the_evidence_has_the_figures() {
+        let client = Summary::of(&lagging(100, 100, 3.0)).client;
+        let said = "client lag p99 3.000 ms over 100 requests outside bursts (degraded above 2.0 ms, \
+                    saturated above 20.0 ms)";
+        assert_eq!(client.evidence, [said]);
+    }
+}

@@ -129,19 +129,12 @@ impl Warning {
             Warning::ClientDegraded { evidence } => {
                 format!("the client itself can be seen in the numbers: {}", evidence.join("; "))
             }
-            Warning::ClosedLoop { offered_per_s, admitted_per_s, waited } => format!(
-                "offered {} req/s, admitted {}: this is a closed loop ({} of the requests waited for a slot of \
-                 the concurrency limit)",
-                figure(*offered_per_s),
-                figure(*admitted_per_s),
-                percent(*waited)
-            ),
-            Warning::FromSchedule { key, statistic, from_send_ms, from_schedule_ms } => format!(
-                "{statistic} {key} is {} ms from the schedule but {} ms from the send: requests waited in the \
-                 client before the clock started",
-                figure(*from_schedule_ms),
-                figure(*from_send_ms)
-            ),
+            Warning::ClosedLoop { offered_per_s, admitted_per_s, waited } => {
+                closed_loop(*offered_per_s, *admitted_per_s, *waited)
+            }
+            Warning::FromSchedule { key, statistic, from_send_ms, from_schedule_ms } => {
+                from_schedule(&format!("{statistic} {key}"), *from_send_ms, *from_schedule_ms)
+            }
             Warning::FewSamples { p, count, needs } => {
                 format!("p{p} is little more than the {} of {count} (p{p} needs {needs})", extreme(*p))
             }
@@ -162,11 +155,7 @@ impl Warning {
                 "{requests} of {of} ok answers arrived in one piece: something on the way buffers, and they have \
                  no TTFT, TPOT or ITL"
             ),
-            Warning::Coalesced { share } => format!(
-                "{} of the token events shared a packet with the one before: ITL has that many zeros, and TPOT \
-                 is the better number",
-                percent(*share)
-            ),
+            Warning::Coalesced { share } => coalesced(*share),
             Warning::TokensPerEvent { tokens } => format!(
                 "one event carries {tokens:.2} tokens on average, as with speculative decoding or a stream \
                  interval: ITL is per event, TPOT per token"
@@ -174,10 +163,7 @@ impl Warning {
             Warning::OutputLength { mean, requested } => {
                 format!("answers have {mean:.1} tokens on average where {requested:.1} were asked for")
             }
-            Warning::CachedTokens { share } => format!(
-                "{} of the prompt tokens came from a cache: TTFT is that of a warm server",
-                percent(*share)
-            ),
+            Warning::CachedTokens { share } => cached_tokens(*share),
             Warning::StaleRetries { requests } => format!(
                 "{requests} requests were sent a second time because the server had closed a kept-alive connection"
             ),
@@ -210,6 +196,36 @@ impl Warning {
             Warning::StaleRetries { .. } => "raise the keep-alive time of the server or the proxy",
         }
     }
+}
+
+fn closed_loop(offered_per_s: f64, admitted_per_s: f64, waited: f64) -> String {
+    format!(
+        "offered {} req/s, admitted {}: this is a closed loop ({} of the requests waited for a slot of the \
+         concurrency limit)",
+        figure(offered_per_s),
+        figure(admitted_per_s),
+        percent(waited)
+    )
+}
+
+fn from_schedule(what: &str, from_send_ms: f64, from_schedule_ms: f64) -> String {
+    let (send, schedule) = (figure(from_send_ms), figure(from_schedule_ms));
+    format!(
+        "{what} is {schedule} ms from the schedule but {send} ms from the send: requests waited in the client \
+         before the clock started"
+    )
+}
+
+fn cached_tokens(share: f64) -> String {
+    format!("{} of the prompt tokens came from a cache: TTFT is that of a warm server", percent(share))
+}
+
+fn coalesced(share: f64) -> String {
+    let share = percent(share);
+    format!(
+        "{share} of the token events shared a packet with the one before: ITL has that many zeros, and TPOT is \
+         the better number"
+    )
 }
 
 /// The end of the values that a percentile is next to.
