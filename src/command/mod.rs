@@ -26,7 +26,7 @@ pub use surroundings::{Interrupt, InterruptedBy, Surroundings};
 pub async fn run(plan: Plan, world: &mut Surroundings) -> Result<Exit, Error> {
     match plan {
         Plan::Serve(plan) => serve::serve(plan, world).await,
-        Plan::Sim(plan) => sim::serve_sim(*plan, world).await,
+        Plan::Sim(plan) => sim::serve_sim(plan, world).await,
         Plan::Report(plan) => remake::remake(&plan, world),
     }
 }

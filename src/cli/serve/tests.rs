@@ -5,17 +5,20 @@ use crate::workload::{ArrivalProcess, Burstiness};
 
 fn plan(line: &str) -> ServePlan {
     match outcome(line) {
-        Ok(plan) => *plan,
+        Ok(plan) => plan,
         Err(message) => panic!("{line}: {message}"),
     }
 }
 
 /// The plan of a command line, or the message that refuses it.
-fn outcome(line: &str) -> Result<Box<ServePlan>, String> {
+fn outcome(line: &str) -> Result<ServePlan, String> {
     let words: Vec<String> =
         ["pdbench", "serve"].into_iter().chain(line.split_whitespace()).map(str::to_owned).collect();
     match parse(&words, None) {
-        Ok(Parsed::Plan(Plan::Serve(plan))) => Ok(plan),
+        Ok(Parsed::Plan(plan)) => match *plan {
+            Plan::Serve(plan) => Ok(plan),
+            other => Err(format!("{other:?}")),
+        },
         Ok(Parsed::Refused(message)) => Err(message),
         Ok(other) => Err(format!("{other:?}")),
         Err(error) => Err(error.message()),
@@ -108,10 +111,6 @@ fn bad_values_are_refused_with_what_would_do() {
 
 #[test]
 fn sampling_comes_before_the_extra_body() {
-    let words =
-        ["pdbench", "serve", "--temperature", "0", "--extra-body", r#"{"temperature": 1, "seed": 2}"#];
-    let Ok(Parsed::Plan(Plan::Serve(plan))) = parse(&words.map(str::to_owned), None) else {
-        panic!("refused")
-    };
+    let plan = plan(r#"--temperature 0 --extra-body {"temperature":1,"seed":2}"#);
     assert_eq!(serde_json::to_string(&plan.extra_body).unwrap(), r#"{"temperature":1,"seed":2}"#);
 }
