@@ -1,1 +1,32 @@
-//! (room command)
+//! What each verb does: one recipe a file, which puts the other rooms together. The only room that prints.
+//! Deliberately absent: flags (`cli` knows them) and any logic that a test would want for itself.
+
+mod embedded;
+mod error;
+mod input;
+mod manifest;
+mod plan;
+mod preflight;
+mod progress;
+mod recorder;
+mod remake;
+mod requests;
+mod serve;
+mod sim;
+mod surroundings;
+
+pub use error::{Error, Exit};
+pub use plan::{DatasetPlan, Plan, ProbePrompt, ReportPlan, ServePlan, SimPlan, TargetPlan, WarmupPrompts};
+pub use surroundings::{Interrupt, InterruptedBy, Surroundings};
+
+/// Does what was asked for. Inside a `current_thread` tokio runtime.
+///
+/// # Errors
+/// What kept it from being done, with the exit status for that.
+pub async fn run(plan: Plan, world: &mut Surroundings) -> Result<Exit, Error> {
+    match plan {
+        Plan::Serve(plan) => serve::serve(*plan, world).await,
+        Plan::Sim(plan) => sim::serve_sim(*plan, world).await,
+        Plan::Report(plan) => remake::remake(&plan, world),
+    }
+}

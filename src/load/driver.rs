@@ -3,7 +3,7 @@ use super::pacer::{Ending, Pacer, PassLimits, Step, Turn};
 use super::shard::Job;
 use super::stream::Open;
 use super::{Idle, Pacing, PassReport, PassShared};
-use crate::measure::Offset;
+use crate::measure::{Offset, RequestRecord};
 use crate::runtime::{Clock, Stop, StopSignal};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,8 @@ use tokio::time::sleep_until;
 /// A request has ended; its place is free.
 pub(super) struct Ended {
     pub(super) at: Offset,
-    pub(super) failed: bool,
+    /// Its record, if it failed.
+    pub(super) failure: Option<Box<RequestRecord>>,
     /// Its connection, if it can carry another request.
     pub(super) idle: Option<Idle>,
 }
@@ -28,6 +29,8 @@ pub(super) struct Driver {
     pub(super) idle: Vec<Idle>,
     pub(super) live: Arc<Live>,
     pub(super) drain_timeout: Duration,
+    /// The first failure of the pass.
+    pub(super) first_failure: Option<Box<RequestRecord>>,
 }
 
 /// Distance to the next send from which the thread waits for nothing else: tokio's timer may be late by two
@@ -63,12 +66,16 @@ impl Driver {
             }
         };
         end = end.max(self.drain(&mut pacer, ending, &mut stop).await);
-        (self, PassReport { start, end, sent: pacer.sent(), ending })
+        let first_failure = self.first_failure.take();
+        (self, PassReport { start, end, sent: pacer.sent(), ending, first_failure })
     }
 
     fn note(&mut self, ended: Ended, pacer: &mut Pacer) {
-        pacer.ended(ended.at, ended.failed);
+        pacer.ended(ended.at, ended.failure.is_some());
         self.idle.extend(ended.idle);
+        if self.first_failure.is_none() {
+            self.first_failure = ended.failure;
+        }
     }
 
     /// Stamps and writes the request on an open connection, or leaves both to a shard.

@@ -134,7 +134,7 @@ pub struct Pass {
 }
 
 /// How a pass went; the requests themselves are in the records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PassReport {
     /// When it started: its schedule counts from here.
     pub start: Offset,
@@ -144,6 +144,8 @@ pub struct PassReport {
     pub sent: usize,
     /// Why nothing more was sent.
     pub ending: Ending,
+    /// The first request that failed.
+    pub first_failure: Option<Box<RequestRecord>>,
 }
 
 /// A pass as its shards see it.
@@ -213,6 +215,7 @@ impl Load {
             idle: Vec::new(),
             live,
             drain_timeout: config.timeouts.drain,
+            first_failure: None,
         };
         Ok(Self { config, driver: Some(driver), shards: workers, next_i: 0 })
     }

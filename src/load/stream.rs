@@ -223,7 +223,8 @@ impl Drop for Stream {
             .take()
             .filter(|_| reusable)
             .map(|connection| Idle { shard: self.shard.number, connection });
-        self.shard.hand_over(Ended { at, failed: record.outcome.is_failure(), idle }, record);
+        let failure = record.outcome.is_failure().then(|| Box::new(record.clone()));
+        self.shard.hand_over(Ended { at, failure, idle }, record);
     }
 }
 

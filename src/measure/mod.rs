@@ -2,28 +2,62 @@
 //! number is a fold over records and can be made again from the files of a run.
 //! Deliberately absent: sockets, clocks, files, and anything that knows how a number is printed.
 
+mod binomial;
 mod distribution;
 mod events;
+mod formula;
+mod lateness;
 mod metric;
+mod notice;
 mod offset;
 mod outcome;
 mod record;
 mod run;
 mod slo;
+mod span;
 mod summary;
+#[cfg(test)]
+pub(crate) mod testing;
+mod timeline;
 mod validity;
 mod verdict;
 mod warning;
 
-pub use distribution::{Distribution, Percentile};
+pub use distribution::{Distribution, INTERVAL_METHOD, PERCENTILE_METHOD, Percentile};
 pub use events::EventTimes;
-pub use metric::{Better, Definition, METRICS, Metric, Unit};
+pub use metric::{Better, Definition, METRICS, Metric, Per, Unit, VllmNames, VllmNeeds};
 pub use offset::Offset;
 pub use outcome::{EndedIn, Outcome, Rules, StreamFacts, StreamFault, TransportEnd};
 pub use record::{Flag, Flags, Kind, OutputTokensSource, PromptTokensSource, RequestRecord, Stamps};
-pub use run::{DatasetFacts, Host, Manifest, Run, RunFile, SCHEMA, Settings, State, TargetFacts};
-pub use slo::Slo;
+pub use run::{
+    DatasetFacts, Host, Manifest, Run, RunFile, SCHEMA, Settings, State, TargetFacts, TickerFacts,
+};
+pub use slo::{Slo, SloError};
 pub use summary::{Counts, Lateness, Measured, Rates, Summary, TokenTotals, View};
+pub use timeline::{Bin, Timeline};
 pub use validity::{Reason, Validity};
 pub use verdict::{ClientState, ClientVerdict};
 pub use warning::Warning;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_authority_names_every_metric_and_outcome() {
+        let metrics = METRICS.iter().map(|metric| metric.key);
+        let by_vllm = METRICS.iter().filter_map(|metric| metric.vllm).map(|names| names.key);
+        let outcomes = Outcome::ALL.iter().map(|outcome| outcome.word());
+        for word in metrics.chain(by_vllm).chain(outcomes) {
+            testing::assert_in_authority(&word.into());
+        }
+    }
+
+    #[test]
+    fn the_authority_names_the_columns_of_a_bin() {
+        let bin = serde_json::to_value(Bin::default()).unwrap();
+        for column in bin.as_object().unwrap().keys() {
+            assert!(include_str!("../../METRICS.md").contains(column), "METRICS.md has no {column}");
+        }
+    }
+}

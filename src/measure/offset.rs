@@ -37,6 +37,11 @@ impl Offset {
     pub fn seconds_since(self, earlier: Offset) -> f64 {
         (self.0 as f64 - earlier.0 as f64) / 1e7
     }
+
+    /// Milliseconds from `earlier` to this instant, negative when `earlier` is later.
+    pub fn ms_since(self, earlier: Offset) -> f64 {
+        (self.0 as f64 - earlier.0 as f64) / 1e4
+    }
 }
 
 impl From<Duration> for Offset {

@@ -165,4 +165,14 @@ impl RequestRecord {
     pub fn is_main(&self) -> bool {
         self.kind == Kind::Main
     }
+
+    /// True when the flag was counted at least once.
+    pub fn has(&self, flag: Flag) -> bool {
+        self.flags.get(&flag).is_some_and(|&count| 0 < count)
+    }
+
+    /// When it could have been sent: `ready`, or when due where no wait was recorded.
+    pub fn ready_or_due(&self) -> Offset {
+        self.ready.unwrap_or(self.scheduled)
+    }
 }

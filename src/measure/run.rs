@@ -77,6 +77,24 @@ pub struct Manifest {
     /// The simulator's parameters, by flag name, where the target was our own simulated cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub simulator: Option<serde_json::Map<String, serde_json::Value>>,
+    /// What a clock beside the load saw of the client itself; absent where none ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticker: Option<TickerFacts>,
+    /// Main requests in flight, counted by the sender and sampled apart from the records: instant and count.
+    #[serde(rename = "in_flight_us", default, skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<Vec<(Offset, u32)>>,
+}
+
+/// What a 1 ms ticker on a thread of its own saw of the client during the main load.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TickerFacts {
+    /// How late its ticks were at the 99th percentile, milliseconds.
+    pub p99_late_ms: f64,
+    /// Processor share of the busiest worker thread, in [0, 1], deliberate spinning left out.
+    pub worker_cpu_share: f64,
+    /// Scheduling periods in which the process was throttled by its control group, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throttled_periods: Option<u64>,
 }
 
 /// The machine the client ran on.

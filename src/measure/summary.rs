@@ -1,4 +1,7 @@
-use super::{ClientVerdict, Distribution, Outcome, Validity, Warning};
+use super::{
+    ClientVerdict, Definition, Distribution, Flag, METRICS, Outcome, RequestRecord, Run, Validity, Warning,
+    notice, span,
+};
 use serde::{Deserialize, Serialize};
 
 /// The numbers of one run: a pure fold over its records, made by [`Summary::of`].
@@ -54,6 +57,9 @@ pub struct TokenTotals {
     pub cached: Option<u64>,
     /// Output tokens per token event; above 1 with several tokens an event.
     pub per_event: Option<f64>,
+    /// Share of the token events that shared a packet, and so a stamp, with the one before.
+    #[serde(default)]
+    pub coalesced_share: Option<f64>,
 }
 
 /// All metrics under one set of definitions.
@@ -104,7 +110,7 @@ pub struct Rates {
 pub struct Lateness {
     /// Sent minus ready, ms, outside bursts.
     pub client_lag_ms: Distribution,
-    /// How many were sent more than 1 ms after they were ready.
+    /// How many of these were sent more than 1 ms after they were ready.
     pub above_1_ms: usize,
     /// … more than 10 ms.
     pub above_10_ms: usize,
@@ -116,4 +122,199 @@ pub struct Lateness {
     pub burst_spread_ms: Option<f64>,
     /// Requests in that burst.
     pub burst_size: usize,
+}
+
+impl Summary {
+    /// Folds the records of a run's main load.
+    pub fn of(run: &Run) -> Self {
+        let counts = Counts::of(run);
+        let strict = View::of(run, Definition::Strict);
+        let lateness = Lateness::of(run);
+        let median_ttft_ms = strict.distribution("ttft").and_then(|ttft| ttft.median);
+        let client = ClientVerdict::of(run, &lateness, median_ttft_ms);
+        let mut summary = Self {
+            validity: Validity::of(run, &counts, &client),
+            counts,
+            tokens: TokenTotals::of(run),
+            strict,
+            vllm: View::of(run, Definition::Vllm),
+            rates: Rates::of(run),
+            lateness,
+            client,
+            warnings: Vec::new(),
+        };
+        summary.warnings = notice::warnings(run, &summary);
+        summary
+    }
+
+    /// The view of one set of definitions.
+    pub fn view(&self, definition: Definition) -> &View {
+        match definition {
+            Definition::Vllm => &self.vllm,
+            Definition::Strict => &self.strict,
+        }
+    }
+}
+
+impl Counts {
+    fn of(run: &Run) -> Self {
+        let count_of = |outcome| run.main().filter(|record| record.outcome == outcome).count();
+        let by_outcome: Vec<_> = Outcome::ALL
+            .into_iter()
+            .map(|outcome| (outcome, count_of(outcome)))
+            .filter(|&(_, count)| 0 < count)
+            .collect();
+        let planned = run.manifest.settings.num_prompts;
+        let sent = run.main().count();
+        Self {
+            planned,
+            sent,
+            not_sent: planned.saturating_sub(sent),
+            ok: count_of(Outcome::Ok),
+            failed: run.main().filter(|record| record.outcome.is_failure()).count(),
+            cancelled: count_of(Outcome::CancelledAtEnd),
+            by_outcome,
+        }
+    }
+
+    /// How many requests had this outcome; `None` for none.
+    pub fn having(&self, outcome: Outcome) -> Option<usize> {
+        self.by_outcome.iter().find(|(had, _)| *had == outcome).map(|&(_, count)| count)
+    }
+}
+
+impl TokenTotals {
+    fn of(run: &Run) -> Self {
+        let ok = || run.main().filter(|record| record.is_ok());
+        let total = |tokens: fn(&RequestRecord) -> u32| ok().map(|record| u64::from(tokens(record))).sum();
+        let cached = ok().filter_map(|record| record.cached_tokens).map(u64::from);
+        let streamed = || ok().filter(|record| !record.events.is_empty());
+        let events: usize = streamed().map(|record| record.events.len()).sum();
+        let share = |count: u64| (0 < events).then(|| count as f64 / events as f64);
+        let coalesced =
+            |record: &RequestRecord| record.flags.get(&Flag::Coalesced).copied().map_or(0, u64::from);
+        Self {
+            input: total(|record| record.prompt_tokens),
+            output: total(|record| record.output_tokens),
+            cached: cached.reduce(|one, other| one + other),
+            per_event: share(streamed().map(|record| u64::from(record.output_tokens)).sum()),
+            coalesced_share: share(streamed().map(coalesced).sum()),
+        }
+    }
+}
+
+impl View {
+    fn of(run: &Run, definition: Definition) -> Self {
+        let settings = &run.manifest.settings;
+        let ok = || run.main().filter(|record| record.is_ok());
+        let duration_s = span::duration_s(run, definition);
+        let per_s = |count: u64| duration_s.map(|seconds| count as f64 / seconds);
+        let output: u64 = ok().map(|record| u64::from(record.output_tokens)).sum();
+        let input: u64 = ok().map(|record| u64::from(record.prompt_tokens)).sum();
+        let good = || ok().filter(|record| settings.slo.met_by(record, definition)).count() as u64;
+        let metrics = METRICS.iter().map(|metric| Measured {
+            key: metric.key.to_owned(),
+            distribution: Distribution::of(metric.collect(run.main(), definition), &settings.percentiles),
+        });
+        Self {
+            duration_s,
+            request_throughput_per_s: per_s(ok().count() as u64),
+            request_goodput_per_s: if settings.slo.is_empty() { None } else { per_s(good()) },
+            output_throughput_per_s: per_s(output),
+            total_token_throughput_per_s: per_s(input + output),
+            max_output_tokens_per_s: span::peak_tokens_per_s(run, definition),
+            max_concurrent_requests: span::peak_concurrency(run, definition),
+            metrics: metrics.collect(),
+        }
+    }
+
+    /// The distribution of the metric with this key.
+    pub fn distribution(&self, key: &str) -> Option<&Distribution> {
+        self.metrics.iter().find(|measured| measured.key == key).map(|measured| &measured.distribution)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{failed, record, run};
+    use super::super::{Metric, Slo};
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn counts_and_tokens_are_those_of_the_main_load() {
+        let mut run = run(vec![
+            record("0 100 150"),
+            failed("0 100 150", Outcome::Reset),
+            failed("0 100 150", Outcome::CancelledAtEnd),
+            record("0 100 150"),
+        ]);
+        run.records[3].kind = super::super::Kind::Warmup;
+        run.records[0].cached_tokens = Some(4);
+        run.manifest.settings.num_prompts = 5;
+        let summary = Summary::of(&run);
+        let by_outcome = vec![(Outcome::Ok, 1), (Outcome::Reset, 1), (Outcome::CancelledAtEnd, 1)];
+        let expected =
+            Counts { planned: 5, sent: 3, not_sent: 2, ok: 1, failed: 1, cancelled: 1, by_outcome };
+        assert_eq!(summary.counts, expected);
+        let tokens = TokenTotals {
+            input: 10,
+            output: 2,
+            cached: Some(4),
+            per_event: Some(1.0),
+            coalesced_share: Some(0.0),
+        };
+        assert_eq!(summary.tokens, tokens);
+    }
+
+    #[test]
+    fn an_empty_run_has_a_summary_without_numbers() {
+        let summary = Summary::of(&run(vec![]));
+        assert!(!summary.validity.valid);
+        for view in [&summary.strict, &summary.vllm] {
+            assert_eq!((view.duration_s, view.max_output_tokens_per_s), (None, None));
+            assert!(view.metrics.iter().all(|measured| measured.distribution.mean.is_none()));
+        }
+    }
+
+    #[test]
+    fn both_views_have_every_metric_in_the_tables_order() {
+        let summary = Summary::of(&run(vec![record("0 100 150")]));
+        for view in [&summary.strict, &summary.vllm] {
+            let keys: Vec<&str> = view.metrics.iter().map(|measured| measured.key.as_str()).collect();
+            assert_eq!(keys, METRICS.iter().map(|metric| metric.key).collect::<Vec<_>>());
+        }
+        assert_eq!(summary.strict.distribution("ttft").and_then(|ttft| ttft.median), Some(100.0));
+    }
+
+    proptest! {
+        #[test]
+        fn goodput_is_at_most_throughput_and_order_does_not_matter(
+            requests in proptest::collection::vec((0_u32..40_000, 1_u32..500, 0_u32..90, 0_usize..30), 1..60),
+            limit in 0_u32..500,
+        ) {
+            let made = requests.iter().map(|&(sent, ttft, gap, outcome)| RequestRecord {
+                outcome: Outcome::ALL.get(outcome).copied().filter(|_| 24 < outcome).unwrap_or(Outcome::Ok),
+                ..record(&format!("{sent} {} {}", sent + ttft, sent + ttft + gap))
+            });
+            let mut run = run(made.collect());
+            run.manifest.settings.slo = Slo::parse(&[format!("ttft:{limit}")]).unwrap();
+            let summary = Summary::of(&run);
+            let met = run.main().filter(|record| {
+                Metric::find("ttft").and_then(|ttft| ttft.value(record, Definition::Strict))
+                    .is_some_and(|ttft| ttft <= f64::from(limit))
+            });
+            let seconds = summary.strict.duration_s;
+            prop_assert_eq!(summary.strict.request_goodput_per_s, seconds.map(|s| met.count() as f64 / s));
+            for view in [&summary.strict, &summary.vllm] {
+                prop_assert!(view.request_goodput_per_s <= view.request_throughput_per_s);
+                prop_assert!(view.output_throughput_per_s <= view.total_token_throughput_per_s);
+            }
+            run.records.reverse();
+            prop_assert_eq!(&Summary::of(&run), &summary);
+            let text = serde_json::to_string(&summary).unwrap();
+            let back: Summary = serde_json::from_str(&text).unwrap();
+            prop_assert_eq!(back.counts, summary.counts);
+        }
+    }
 }

@@ -1,3 +1,4 @@
+use super::{ClientState, ClientVerdict, Counts, Flag, Offset, Outcome, RequestRecord, Run};
 use serde::{Deserialize, Serialize};
 
 /// Whether a run counts. Valid exactly when there is no reason against it.
@@ -9,10 +10,316 @@ pub struct Validity {
     pub reasons: Vec<Reason>,
 }
 
-/// A reason why a run does not count.
+/// A reason why a run does not count; its texts stand in this file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 pub enum Reason {
     /// Not one request succeeded.
     NoOkRequest,
+    /// More failures than the error budget allows.
+    FailureShare {
+        /// Requests that failed.
+        failed: usize,
+        /// Requests that ended ok or failed.
+        of: usize,
+        /// Greatest share allowed.
+        limit: f64,
+    },
+    /// The client did not keep up: the numbers are its own.
+    ClientSaturated {
+        /// What that rests on.
+        evidence: Vec<String>,
+    },
+    /// Token counts contradict one another in too many answers.
+    TokenMismatch {
+        /// Requests with a contradiction.
+        requests: usize,
+        /// Requests that ended by themselves.
+        of: usize,
+    },
+    /// A percentile that was asked for lies among requests that were cut by a time-out.
+    CensoredPercentile {
+        /// The lowest such percentile.
+        p: f64,
+        /// Requests that ran into a time-out.
+        timeouts: usize,
+        /// Requests that were ok or ran into a time-out.
+        of: usize,
+        /// How long the first of them to be cut was waited for, seconds: the percentile is not below.
+        at_least_s: f64,
+    },
+    /// The mean number of requests in flight contradicts the records.
+    LittlesLaw {
+        /// In flight on average, as counted beside the records.
+        counted: f64,
+        /// In flight on average, by the records.
+        recorded: f64,
+    },
+    /// This machine ran out of ports, descriptors or socket memory.
+    ClientPorts {
+        /// Requests that failed of it.
+        requests: usize,
+    },
+    /// pdbench itself failed.
+    Internal {
+        /// Requests that failed of it.
+        requests: usize,
+    },
+}
+
+/// Share of requests with contradicting token counts above which nothing can be said about tokens.
+const MISMATCH_SHARE: f64 = 0.01;
+/// How far the counted and the recorded number in flight may be apart, as a share.
+const LITTLE_SHARE: f64 = 0.05;
+/// Requests below which the number in flight is not compared.
+const LITTLE_REQUESTS: usize = 100;
+/// Samples below which it is not compared.
+const LITTLE_SAMPLES: usize = 20;
+
+impl Reason {
+    /// What is wrong, with figures, one line.
+    pub fn what(&self) -> String {
+        match self {
+            Reason::NoOkRequest => "no request succeeded".to_owned(),
+            Reason::FailureShare { failed, of, limit } => format!(
+                "{failed} of {of} requests failed ({}), more than the {} allowed",
+                percent(*failed as f64 / *of as f64),
+                percent(*limit)
+            ),
+            Reason::ClientSaturated { evidence } => {
+                format!("the client could not keep up, the numbers are its own: {}", evidence.join("; "))
+            }
+            Reason::TokenMismatch { requests, of } => format!(
+                "token counts contradict one another in {requests} of {of} answers ({})",
+                percent(*requests as f64 / *of as f64)
+            ),
+            Reason::CensoredPercentile { p, timeouts, of, at_least_s } => format!(
+                "{timeouts} of {of} requests were cut by a time-out, so p{p} is only known to be at least \
+                 {at_least_s:.1} s"
+            ),
+            Reason::LittlesLaw { counted, recorded } => format!(
+                "the sender counted {counted:.2} requests in flight on average, the records say {recorded:.2}"
+            ),
+            Reason::ClientPorts { requests } => {
+                format!("this machine ran out of ports, descriptors or socket memory for {requests} requests")
+            }
+            Reason::Internal { requests } => format!("pdbench itself failed on {requests} requests"),
+        }
+    }
+
+    /// What to do about it, one line.
+    pub fn what_to_do(&self) -> &'static str {
+        match self {
+            Reason::NoOkRequest => "look at the errors by kind below and send one request by hand",
+            Reason::FailureShare { .. } => {
+                "look at the errors by kind, lower the load, or allow more with --max-error-rate"
+            }
+            Reason::ClientSaturated { .. } => {
+                "lower the rate, give the client more cores, or run it on a machine of its own"
+            }
+            Reason::TokenMismatch { .. } => {
+                "look at one such answer in records.jsonl; a proxy may join two streams wrongly"
+            }
+            Reason::CensoredPercentile { .. } => {
+                "raise the time-out, lower the load, or ask for a lower percentile"
+            }
+            Reason::LittlesLaw { .. } => "do not trust this run; report it as a fault of pdbench",
+            Reason::ClientPorts { .. } => {
+                "raise `ulimit -n` and the range of local ports, or limit the load with --max-concurrency"
+            }
+            Reason::Internal { .. } => "report it with the errors in records.jsonl",
+        }
+    }
+}
+
+impl Validity {
+    /// Judges the records of the main load.
+    pub(super) fn of(run: &Run, counts: &Counts, client: &ClientVerdict) -> Self {
+        let saturated = client.state == ClientState::Saturated;
+        let reasons: Vec<Reason> = [
+            (counts.ok == 0).then_some(Reason::NoOkRequest),
+            failure_share(counts, run.manifest.settings.max_error_rate),
+            saturated.then(|| Reason::ClientSaturated { evidence: client.evidence.clone() }),
+            token_mismatch(run),
+            censored_percentile(run),
+            littles_law(run),
+            counts.having(Outcome::ClientPorts).map(|requests| Reason::ClientPorts { requests }),
+            counts.having(Outcome::Internal).map(|requests| Reason::Internal { requests }),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        Self { valid: reasons.is_empty(), reasons }
+    }
+}
+
+/// A share as percent with one decimal.
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
+fn failure_share(counts: &Counts, limit: f64) -> Option<Reason> {
+    let of = counts.ok + counts.failed;
+    (limit * (of as f64) < counts.failed as f64).then_some(Reason::FailureShare {
+        failed: counts.failed,
+        of,
+        limit,
+    })
+}
+
+fn token_mismatch(run: &Run) -> Option<Reason> {
+    let ended = || run.main().filter(|record| record.outcome != Outcome::CancelledAtEnd);
+    let (of, requests) = (ended().count(), ended().filter(|record| record.has(Flag::Mismatch)).count());
+    (MISMATCH_SHARE * (of as f64) < requests as f64).then_some(Reason::TokenMismatch { requests, of })
+}
+
+/// Requests cut by a time-out would have been slower than the time they got: with a share of at least
+/// 1 − p of them, the percentile p lies among them.
+fn censored_percentile(run: &Run) -> Option<Reason> {
+    let timed_out = |record: &&RequestRecord| {
+        use Outcome::{TimeoutFirstToken, TimeoutIdle, TimeoutRequest};
+        matches!(record.outcome, TimeoutFirstToken | TimeoutIdle | TimeoutRequest)
+    };
+    let wait = |record: &RequestRecord| record.finished.since(record.sent.unwrap_or(record.scheduled));
+    let at_least_s = run.main().filter(timed_out).map(wait).min()?.as_secs_f64();
+    let timeouts = run.main().filter(timed_out).count();
+    let of = timeouts + run.main().filter(|record| record.is_ok()).count();
+    let lies_among_them = |p: &&f64| (100.0 - **p) * of as f64 <= 100.0 * timeouts as f64;
+    let censored = run.manifest.settings.percentiles.iter().filter(lies_among_them);
+    let p = censored.copied().min_by(f64::total_cmp)?;
+    Some(Reason::CensoredPercentile { p, timeouts, of, at_least_s })
+}
+
+/// Little's law, L = λW, as a check of the bookkeeping: L from the sender's counter, λW as the mean
+/// number of requests between `sent` and `finished`. Both are taken at the instants of the samples,
+/// weighted by the time between these, so that how often was sampled does not matter.
+fn littles_law(run: &Run) -> Option<Reason> {
+    let samples = run.manifest.in_flight.as_deref()?;
+    if samples.len() < LITTLE_SAMPLES || run.main().count() < LITTLE_REQUESTS {
+        return None;
+    }
+    let counted = time_weighted(samples.iter().map(|&(at, count)| (at, f64::from(count))))?;
+    let flights = || run.main().filter_map(|record| record.sent.map(|sent| (sent, record.finished)));
+    let (mut begun, mut ended): (Vec<Offset>, Vec<Offset>) = flights().unzip();
+    begun.sort_unstable();
+    ended.sort_unstable();
+    let up_to = |instants: &[Offset], at| instants.partition_point(|&instant| instant <= at);
+    let in_flight = |at| up_to(&begun, at) as f64 - up_to(&ended, at) as f64;
+    let recorded = time_weighted(samples.iter().map(|&(at, _)| (at, in_flight(at))))?;
+    let apart = (counted - recorded).abs();
+    (LITTLE_SHARE * recorded < apart).then_some(Reason::LittlesLaw { counted, recorded })
+}
+
+/// Mean of a sampled quantity over time, each sample standing for the time up to the next.
+fn time_weighted(samples: impl Iterator<Item = (Offset, f64)> + Clone) -> Option<f64> {
+    let (mut area, mut time) = (0.0, 0.0);
+    for ((from, value), (to, _)) in samples.clone().zip(samples.skip(1)) {
+        let seconds = to.seconds_since(from).max(0.0);
+        area += value * seconds;
+        time += seconds;
+    }
+    (0.0 < time).then(|| area / time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Summary;
+    use super::super::testing::{assert_in_authority, at, failed, record, run};
+    use super::*;
+
+    fn reasons(run: &Run) -> Vec<Reason> {
+        let validity = Summary::of(run).validity;
+        assert_eq!(validity.valid, validity.reasons.is_empty());
+        for reason in &validity.reasons {
+            assert!(!reason.what().is_empty() && !reason.what_to_do().is_empty());
+            assert_in_authority(&serde_json::to_value(reason).unwrap()["reason"]);
+        }
+        validity.reasons
+    }
+
+    /// A second apart: `ok` answers of 100 ms, then these outcomes after 300 ms each.
+    fn load(ok: usize, others: &[Outcome]) -> Run {
+        let times =
+            |nth: usize, took: usize| format!("{} {} {}", 1000 * nth, 1000 * nth + 50, 1000 * nth + took);
+        let good = (0..ok).map(|nth| record(&times(nth, 100)));
+        let bad = others.iter().enumerate().map(|(nth, &outcome)| failed(&times(ok + nth, 300), outcome));
+        run(good.chain(bad).collect())
+    }
+
+    #[test]
+    fn a_clean_run_is_valid() {
+        assert_eq!(reasons(&load(100, &[])), []);
+    }
+
+    #[test]
+    fn no_ok_request_is_a_reason_even_without_failures() {
+        assert_eq!(reasons(&run(vec![])), [Reason::NoOkRequest]);
+        assert_eq!(reasons(&load(0, &[Outcome::CancelledAtEnd])), [Reason::NoOkRequest]);
+    }
+
+    #[test]
+    fn failures_count_against_the_budget_and_cancelled_requests_do_not() {
+        assert_eq!(reasons(&load(95, &[Outcome::Reset; 5])), []);
+        let expected = Reason::FailureShare { failed: 6, of: 100, limit: 0.05 };
+        let found = reasons(&load(94, &[Outcome::Reset; 6]));
+        assert_eq!(found, [expected]);
+        assert_eq!(found[0].what(), "6 of 100 requests failed (6.0 %), more than the 5.0 % allowed");
+        assert_eq!(reasons(&load(5, &[Outcome::CancelledAtEnd; 50])), []);
+    }
+
+    #[test]
+    fn one_failure_of_the_client_itself_is_too_many() {
+        assert_eq!(reasons(&load(99, &[Outcome::ClientPorts])), [Reason::ClientPorts { requests: 1 }]);
+        assert_eq!(reasons(&load(99, &[Outcome::Internal])), [Reason::Internal { requests: 1 }]);
+    }
+
+    #[test]
+    fn a_saturated_client_makes_a_run_invalid() {
+        let mut run = load(10, &[]);
+        for record in &mut run.records {
+            record.ready = Some(Offset::default() + std::time::Duration::from_millis(u64::from(record.i)));
+        }
+        assert!(matches!(reasons(&run)[..], [Reason::ClientSaturated { .. }]));
+    }
+
+    #[test]
+    fn more_than_1_percent_of_mismatches_is_too_many() {
+        for (mismatched, expected) in [(1, vec![]), (2, vec![Reason::TokenMismatch { requests: 2, of: 100 }])]
+        {
+            let mut run = load(100, &[]);
+            for record in &mut run.records[..mismatched] {
+                record.flags.insert(Flag::Mismatch, 3);
+            }
+            assert_eq!(reasons(&run), expected);
+        }
+    }
+
+    #[test]
+    fn a_p99_among_timeouts_is_censored() {
+        let mut run = load(99, &[Outcome::TimeoutIdle]);
+        let censored = |p| Reason::CensoredPercentile { p, timeouts: 1, of: 100, at_least_s: 0.3 };
+        assert_eq!(reasons(&run), [censored(99.0)]);
+        run.manifest.settings.percentiles = vec![50.0, 90.0];
+        assert_eq!(reasons(&run), []);
+        assert_eq!(reasons(&load(199, &[Outcome::TimeoutRequest])), []);
+        assert_eq!(reasons(&load(99, &[Outcome::Reset])), []);
+        let said = "1 of 100 requests were cut by a time-out, so p99 is only known to be at least 0.3 s";
+        assert_eq!(censored(99.0).what(), said);
+    }
+
+    #[test]
+    fn the_number_in_flight_must_agree_with_the_senders_counter() {
+        // Each second one request for 100 ms: 0.1 in flight.
+        let mut run = load(100, &[]);
+        let sampled = |in_flight: u32| {
+            (0..10_000).map(move |k| (at(f64::from(k) * 10.0), if k % 100 < 10 { in_flight } else { 0 }))
+        };
+        run.manifest.in_flight = Some(sampled(1).collect());
+        assert_eq!(reasons(&run), []);
+        run.manifest.in_flight = Some(sampled(2).collect());
+        let said = "the sender counted 0.20 requests in flight on average, the records say 0.10";
+        assert_eq!(reasons(&run).iter().map(Reason::what).collect::<Vec<_>>(), [said]);
+        run.records.pop();
+        assert_eq!(reasons(&run), []);
+    }
 }

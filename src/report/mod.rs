@@ -1,1 +1,48 @@
-//! (room report)
+//! What a run looks like from outside: the console, tables for machines, one page for people, and the
+//! files that hold the run itself. Every format is a pure function of [`Reported`] to bytes; only the
+//! journal and the writer touch files.
+//! Deliberately absent: metrics by name (formats loop over the metric table) and arithmetic on records
+//! that belongs into a summary.
+
+pub mod chart;
+mod console;
+mod csv;
+mod fold;
+mod html;
+mod journal;
+mod run_file;
+#[cfg(test)]
+mod testing;
+mod text;
+mod writer;
+
+pub use console::{Style, console, strict_block, verdict_lines, vllm_block};
+pub use csv::{requests_csv, summary_csv, timeline_csv};
+pub use html::report_html;
+pub use journal::{BrokenLine, Journal, JournalSink, ReadBack, read_journal};
+pub use run_file::{RunFileError, read_run_file, run_file_bytes};
+pub use text::plain;
+pub use writer::{WriteError, create_run_directory, probe_writable, write_atomic};
+
+use crate::measure::{Run, Summary, Timeline};
+
+/// A run with what has been folded from it, once, for all formats.
+#[derive(Clone, Copy, Debug)]
+pub struct Reported<'a> {
+    /// The run.
+    pub run: &'a Run,
+    /// Its numbers.
+    pub summary: &'a Summary,
+    /// Its course.
+    pub timeline: &'a Timeline,
+}
+
+/// The derived files of a run directory, by name.
+pub fn files(reported: &Reported<'_>) -> Vec<(&'static str, Vec<u8>)> {
+    vec![
+        ("requests.csv", requests_csv(reported)),
+        ("summary.csv", summary_csv(reported)),
+        ("timeline.csv", timeline_csv(reported)),
+        ("report.html", report_html(reported).into_bytes()),
+    ]
+}

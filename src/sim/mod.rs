@@ -1,1 +1,83 @@
-//! (room sim)
+//! A simulated prefill/decode cluster of known truth behind one HTTP socket: prefill nodes, one KV link
+//! and decode nodes whose times follow a stated cost model, speaking vLLM's OpenAI API and metrics. The
+//! truth log says what each request really met, so that a client's numbers can be held against it.
+//! Deliberately absent: threads, runtimes and files; the caller decides where it runs and what is kept.
+
+mod answer;
+mod api;
+mod body;
+mod cluster;
+mod config;
+mod cost;
+mod decode;
+mod door;
+mod events;
+mod http;
+mod link;
+mod metrics;
+mod parameters;
+mod prefill;
+mod prefix_cache;
+mod prompt;
+mod server;
+mod truth;
+
+pub use config::{Config, Emission, Routing};
+pub use cost::Cost;
+pub use parameters::{FlagNames, PARAMETERS, Parameter};
+pub use truth::{Ended, TRUTH_SCHEMA, Truth, TruthHeader, TruthSink};
+
+use crate::runtime::{Clock, StopSignal};
+use cluster::Cluster;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use truth::TruthLog;
+
+/// What a simulated cluster did until it was stopped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Requests answered in full.
+    pub complete: u64,
+    /// Requests whose client went away, or that were cut by a stop.
+    pub cancelled: u64,
+    /// Requests that the cluster failed.
+    pub error: u64,
+    /// Requests refused with a 4xx status.
+    pub rejected: u64,
+    /// Prompt tokens of accepted requests.
+    pub prompt_tokens: u64,
+    /// Output tokens handed to sockets.
+    pub output_tokens: u64,
+    /// The longest a node acted after its due time, the timer's 1 ms rounding included: the machine could
+    /// not keep the cost model's pace when this grows.
+    pub worst_lateness: Duration,
+}
+
+impl Totals {
+    fn add(&mut self, truth: &Truth) {
+        match truth.ended {
+            Ended::Complete => self.complete += 1,
+            Ended::Cancelled => self.cancelled += 1,
+            Ended::Error => self.error += 1,
+        }
+        self.prompt_tokens += u64::from(truth.prompt_tokens);
+        self.output_tokens += u64::from(truth.output_tokens);
+    }
+}
+
+/// Serves `config`'s cluster on `listener` until `stop`: `Drain` takes no new connection and lets requests
+/// in flight end, `Now` cuts them. Every task is spawned on the current runtime and every wait is tokio's,
+/// so that on a paused runtime the same requests give the same truth. Times are `clock`'s.
+pub async fn run(
+    listener: TcpListener,
+    config: Config,
+    clock: Clock,
+    truth: Option<TruthSink>,
+    stop: StopSignal,
+) -> Totals {
+    let log = TruthLog::start(&config, clock, truth);
+    let cluster = Cluster::start(config, clock, Arc::clone(&log));
+    server::serve(listener, cluster, stop).await;
+    log.totals()
+}

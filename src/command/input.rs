@@ -1,0 +1,71 @@
+//! Reads the files that a run is made from and hands over their bytes.
+
+use super::{DatasetPlan, Error, Exit};
+use crate::measure::DatasetFacts;
+use crate::workload::{DatasetError, Request, SONNETS, TokenCounter, decode};
+use sha2::{Digest, Sha256};
+use std::fmt::Write;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// The requests of a dataset, and where they come from.
+pub(super) fn dataset(plan: &DatasetPlan) -> Result<(Vec<Request>, DatasetFacts), Error> {
+    let counter = TokenCounter::Estimate;
+    let (name, path) = match plan {
+        DatasetPlan::Sonnet { path, .. } => ("sonnet", path.as_deref()),
+        DatasetPlan::Custom { path, .. } => ("custom", Some(path.as_path())),
+    };
+    let bytes = match path {
+        Some(path) => read(path, "prompts")?,
+        None => SONNETS.as_bytes().to_vec(),
+    };
+    let shown = path.map_or("the built-in text".to_owned(), |path| format!("`{}`", path.display()));
+    let fault = |error: DatasetError| {
+        let help = error.help().to_owned();
+        Error::new(Exit::Usage, format!("cannot make prompts from {shown}")).caused_by(error).help(help)
+    };
+    let text = decode(&bytes).map_err(fault)?;
+    let requests = match plan {
+        DatasetPlan::Sonnet { sonnet, .. } => sonnet.requests(text, &counter),
+        DatasetPlan::Custom { custom, .. } => custom.requests(text, &counter),
+    };
+    let facts = DatasetFacts {
+        name: name.to_owned(),
+        path: path.map_or("embedded".to_owned(), |path| path.display().to_string()),
+        sha256: sha256(&bytes),
+        token_counter: counter.name().to_owned(),
+    };
+    Ok((requests.map_err(fault)?, facts))
+}
+
+/// A file's bytes.
+pub(super) fn read(path: &Path, what: &str) -> Result<Vec<u8>, Error> {
+    fs::read(path).map_err(|error| {
+        let help = match error.kind() {
+            io::ErrorKind::NotFound => "check the path; it is taken from the current directory",
+            io::ErrorKind::PermissionDenied => "make the file readable for this user",
+            _ => "name a readable file",
+        };
+        Error::new(Exit::Usage, format!("cannot read {what} from `{}`", path.display()))
+            .caused_by(error)
+            .help(help)
+    })
+}
+
+/// A file to write lines to, made anew.
+pub(super) fn create(path: &Path, what: &str) -> Result<io::BufWriter<fs::File>, Error> {
+    let file = fs::File::create(path).map_err(|error| {
+        Error::new(Exit::Usage, format!("cannot write {what} to `{}`", path.display()))
+            .caused_by(error)
+            .help("name a file in a directory that is there and writable")
+    })?;
+    Ok(io::BufWriter::new(file))
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

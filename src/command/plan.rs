@@ -1,0 +1,159 @@
+use crate::load::{ReadLimits, Timeouts};
+use crate::measure::Slo;
+use crate::sim;
+use crate::wire::openai::TokensField;
+use crate::wire::{Endpoint, Target};
+use crate::workload::{ArrivalProcess, Burstiness, Custom, Normalise, Sonnet};
+use serde_json::{Map, Value};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What was asked for, by verb.
+#[derive(Debug)]
+pub enum Plan {
+    /// Load a target and report.
+    Serve(Box<ServePlan>),
+    /// Run the simulated cluster until stopped.
+    Sim(Box<SimPlan>),
+    /// Make the derived files of a run again.
+    Report(ReportPlan),
+}
+
+/// What `serve` was asked to do.
+#[derive(Debug)]
+pub struct ServePlan {
+    /// Where the requests go.
+    pub target: TargetPlan,
+    /// Which API they use.
+    pub endpoint: Endpoint,
+    /// Its path, where it is not the usual one.
+    pub path: String,
+    /// The word that was given for it.
+    pub backend: String,
+    /// Model name; `None` takes the target's first.
+    pub model: Option<String>,
+    /// What is sent.
+    pub dataset: DatasetPlan,
+    /// When.
+    pub arrivals: ArrivalProcess,
+    /// How regular the gaps between them are, as typed.
+    pub burstiness: Burstiness,
+    /// How the arrival times are scaled.
+    pub normalise: Normalise,
+    /// Seed of prompts and arrivals.
+    pub seed: u32,
+    /// Most requests in flight at a time.
+    pub max_concurrency: Option<usize>,
+    /// Longest time of sending.
+    pub max_duration: Option<Duration>,
+    /// Requests before the main load.
+    pub num_warmups: usize,
+    /// What the warm-ups send.
+    pub warmup_prompts: WarmupPrompts,
+    /// What the probe sends.
+    pub probe: ProbePrompt,
+    /// How long to wait for the target to come up.
+    pub wait_ready: Duration,
+    /// Tell the server to go on past the end-of-sequence token.
+    pub ignore_eos: bool,
+    /// The chat field that carries the output length.
+    pub chat_tokens_field: TokensField,
+    /// Merged last into each body: sampling parameters, then what the user adds.
+    pub extra_body: Map<String, Value>,
+    /// What request ids begin with; `None` for the run's id.
+    pub request_id_prefix: Option<String>,
+    /// Objectives.
+    pub slo: Slo,
+    /// Percentiles of vLLM's block, ascending.
+    pub percentiles: Vec<f64>,
+    /// Metrics of vLLM's block, by key.
+    pub percentile_metrics: Vec<String>,
+    /// Share of failures above which a run is invalid.
+    pub max_error_rate: f64,
+    /// Any failure at all makes the exit status 1.
+    pub strict: bool,
+    /// Patience.
+    pub timeouts: Timeouts,
+    /// Sizes beyond which an answer is refused.
+    pub read_limits: ReadLimits,
+    /// Keep the answers' text in the records.
+    pub save_text: bool,
+    /// Threads that read; `None` for as many as there are processors.
+    pub shards: Option<usize>,
+    /// How long the pacer may spin before a send.
+    pub pacing_spin: Duration,
+    /// Where the run's directory is made.
+    pub output_dir: PathBuf,
+    /// A free name of the run.
+    pub label: Option<String>,
+    /// Show progress.
+    pub progress: bool,
+}
+
+/// Where requests go.
+#[derive(Debug)]
+pub enum TargetPlan {
+    /// A simulated cluster inside this process.
+    Embedded(Box<sim::Config>),
+    /// A server.
+    Remote(Target),
+}
+
+/// Where prompts come from.
+#[derive(Clone, Debug)]
+pub enum DatasetPlan {
+    /// Lines of verse, from a file or the text that is built in.
+    Sonnet {
+        /// The file.
+        path: Option<PathBuf>,
+        /// Lengths and number.
+        sonnet: Sonnet,
+    },
+    /// The user's own prompts.
+    Custom {
+        /// The file.
+        path: PathBuf,
+        /// Order, number and lengths.
+        custom: Custom,
+    },
+}
+
+/// What the warm-ups send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WarmupPrompts {
+    /// Texts of their own, as long as the first prompt, that warm no prefix cache.
+    Own,
+    /// The first prompt, as `vllm bench serve` does.
+    First,
+}
+
+/// What the probe sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbePrompt {
+    /// There is no probe.
+    None,
+    /// A sentence of its own.
+    Own,
+    /// The first prompt.
+    First,
+}
+
+/// What `sim` was asked to do.
+#[derive(Debug)]
+pub struct SimPlan {
+    /// The cluster.
+    pub config: sim::Config,
+    /// Address to listen on.
+    pub host: String,
+    /// Port to listen on; 0 for any.
+    pub port: u16,
+    /// Where to write what each request really met.
+    pub truth_log: Option<PathBuf>,
+}
+
+/// What `report` was asked to do.
+#[derive(Debug)]
+pub struct ReportPlan {
+    /// The run's directory.
+    pub directory: PathBuf,
+}

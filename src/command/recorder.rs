@@ -1,0 +1,108 @@
+//! The run's directory from before it exists to its last file.
+
+use super::{Error, Exit};
+use crate::load::Sink;
+use crate::measure::{Manifest, RequestRecord, Run, RunFile, Summary, Timeline};
+use crate::report::{self, Journal, JournalSink, Reported};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Takes finished records: in memory while only the probe has been sent, then into the journal.
+#[derive(Clone, Default)]
+pub(super) struct Recorder(Arc<Mutex<Destination>>);
+
+enum Destination {
+    Memory(Vec<RequestRecord>),
+    Journal(JournalSink),
+}
+
+impl Default for Destination {
+    fn default() -> Self {
+        Destination::Memory(Vec::new())
+    }
+}
+
+/// The directory of a run that goes on.
+pub(super) struct RunDirectory {
+    path: PathBuf,
+    journal: Journal,
+}
+
+impl Recorder {
+    /// The end that the load hands records to.
+    pub(super) fn sink(&self) -> Sink {
+        let recorder = self.clone();
+        Arc::new(move |records| match &mut *recorder.destination() {
+            Destination::Memory(kept) => kept.extend(records),
+            Destination::Journal(journal) => journal.append(records),
+        })
+    }
+
+    fn destination(&self) -> std::sync::MutexGuard<'_, Destination> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends what has been kept, and all that follows, to a journal.
+    fn go_to(&self, journal: JournalSink) {
+        let mut destination = self.destination();
+        if let Destination::Memory(kept) = &mut *destination {
+            journal.append(std::mem::take(kept));
+        }
+        *destination = Destination::Journal(journal);
+    }
+}
+
+impl RunDirectory {
+    /// Makes `parent/<run id>` with a manifest and an empty journal.
+    pub(super) fn create(parent: &Path, manifest: &Manifest, recorder: &Recorder) -> Result<Self, Error> {
+        let not_written = |error: report::WriteError| {
+            Error::new(Exit::NotWritten, "cannot keep the results")
+                .caused_by(error)
+                .help("free space there, or name another place with --output-dir")
+        };
+        let path = report::create_run_directory(parent, &manifest.run_id).map_err(not_written)?;
+        let file = RunFile { manifest: manifest.clone(), summary: None };
+        report::write_atomic(&path.join("run.json"), &run_file_bytes(&file)?).map_err(not_written)?;
+        let journal = Journal::start(&path.join("records.jsonl")).map_err(|error| {
+            Error::new(Exit::NotWritten, format!("cannot start the journal in `{}`", path.display()))
+                .caused_by(error)
+        })?;
+        recorder.go_to(journal.sink());
+        Ok(Self { path, journal })
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Ends the journal: all records of the run, and what kept any of them from the file.
+    pub(super) fn records(self) -> (PathBuf, Vec<RequestRecord>, Option<io::Error>) {
+        let (records, error) = self.journal.finish();
+        (self.path, records, error)
+    }
+}
+
+fn run_file_bytes(file: &RunFile) -> Result<Vec<u8>, Error> {
+    report::run_file_bytes(file)
+        .map_err(|error| Error::new(Exit::NotWritten, "cannot put the run into JSON").caused_by(error))
+}
+
+/// Folds a run and writes everything that is derived from it; the files that could not be written, with why.
+pub(super) fn write_results(directory: &Path, run: &Run) -> (Summary, Timeline, Vec<Error>) {
+    let (summary, timeline) = (Summary::of(run), Timeline::of(run));
+    let mut files = report::files(&Reported { run, summary: &summary, timeline: &timeline });
+    let mut failures = Vec::new();
+    let file = RunFile { manifest: run.manifest.clone(), summary: Some(summary.clone()) };
+    match run_file_bytes(&file) {
+        Ok(bytes) => files.push(("run.json", bytes)),
+        Err(error) => failures.push(error),
+    }
+    for (name, bytes) in files {
+        if let Err(error) = report::write_atomic(&directory.join(name), &bytes) {
+            failures.push(Error::new(Exit::NotWritten, format!("`{name}` is missing")).caused_by(error));
+        }
+    }
+    (summary, timeline, failures)
+}

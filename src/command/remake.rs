@@ -1,0 +1,55 @@
+//! `pdbench report`: makes the derived files of a run again, from its manifest and its journal.
+
+use super::recorder::write_results;
+use super::{Error, Exit, ReportPlan, Surroundings, input};
+use crate::measure::{Manifest, RequestRecord, Run, State};
+use crate::report::{self, Reported, Style};
+use std::path::Path;
+
+/// Reads a run back and writes everything that is derived from it.
+pub(super) fn remake(plan: &ReportPlan, world: &mut Surroundings) -> Result<Exit, Error> {
+    let directory = &plan.directory;
+    let broken = |name: &str| {
+        Error::new(Exit::Usage, format!("cannot use `{}`", directory.join(name).display()))
+            .help("name the directory of a run, such as reports/<date>-<time>-serve-<4 digits>")
+    };
+    let file = input::read(&directory.join("run.json"), "a run")?;
+    let file = report::read_run_file(&file).map_err(|error| broken("run.json").caused_by(error))?;
+    let journal = input::read(&directory.join("records.jsonl"), "records")?;
+    let back = report::read_journal(&journal).map_err(|error| broken("records.jsonl").caused_by(error))?;
+    if 0 < back.torn {
+        world.note("the last line of the journal is torn and was left out\n");
+    }
+    let mut manifest = file.manifest;
+    if manifest.state == State::Running {
+        recover(&mut manifest, &back.records);
+        world.note("the run had not come to its end: its files are made from what the journal holds\n");
+    }
+    let run = Run { manifest, records: back.records };
+    print_results(directory, &run, world)
+}
+
+/// What a run that died could not write down itself.
+fn recover(manifest: &mut Manifest, records: &[RequestRecord]) {
+    let main = || records.iter().filter(|record| record.is_main());
+    manifest.state = State::Interrupted;
+    manifest.interrupted_by = Some("INTERRUPTED without a word; recovered from the journal".to_owned());
+    manifest.main_start = main().filter_map(|record| record.sent).min().unwrap_or_default();
+    manifest.main_end = main().map(|record| record.finished).max();
+}
+
+fn print_results(directory: &Path, run: &Run, world: &mut Surroundings) -> Result<Exit, Error> {
+    let (summary, timeline, failures) = write_results(directory, run);
+    let style = if world.colour { Style::Colour } else { Style::Plain };
+    let reported = Reported { run, summary: &summary, timeline: &timeline };
+    world.print(&report::console(&reported, style));
+    world.print(&format!("\nreport: {}\n", directory.join("report.html").display()));
+    for failure in &failures {
+        world.note(&failure.message());
+    }
+    match (failures.is_empty(), summary.validity.valid) {
+        (false, _) => Ok(Exit::NotWritten),
+        (true, true) => Ok(Exit::Valid),
+        (true, false) => Ok(Exit::Invalid),
+    }
+}

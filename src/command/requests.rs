@@ -1,0 +1,82 @@
+//! Turns requests into bytes on the wire, with their ids.
+
+use crate::load::Prepared;
+use crate::measure::PromptTokensSource;
+use crate::wire::openai::{BodyOptions, head, request_body};
+use crate::wire::{Endpoint, Target};
+use crate::workload::{Prompt, Request, TokenCounter};
+
+/// What all requests of a run are written with.
+pub(super) struct Writing<'a> {
+    pub(super) target: &'a Target,
+    pub(super) endpoint: Endpoint,
+    pub(super) path: &'a str,
+    pub(super) options: BodyOptions,
+    /// What ids begin with.
+    pub(super) id_prefix: String,
+}
+
+impl Writing<'_> {
+    /// One request, ready to be written.
+    pub(super) fn prepare(&self, request: &Request, id: &str) -> Prepared {
+        let body = request_body(self.endpoint, request, &self.options);
+        let body = serde_json::to_vec(&body).expect("a map of JSON values is JSON");
+        let id = format!("{}{id}", self.id_prefix);
+        Prepared {
+            bytes: head(self.target, self.path, &id, &body),
+            id,
+            prompt_tokens: request.prompt_tokens,
+            prompt_tokens_source: PromptTokensSource::Estimate,
+            requested_tokens: request.output_tokens,
+            ignore_eos: self.options.ignore_eos,
+        }
+    }
+
+    /// The main load; consumes the requests one by one, so that no prompt is held twice for long.
+    pub(super) fn prepare_all(&self, requests: Vec<Request>) -> Vec<Prepared> {
+        requests.into_iter().enumerate().map(|(i, request)| self.prepare(&request, &i.to_string())).collect()
+    }
+}
+
+/// A short prompt that no dataset has, so that it warms nothing the load would use.
+pub(super) fn probe_request(run_id: &str, output_tokens: u32) -> Request {
+    let text = format!("In one short sentence, say that you are ready. (Check {run_id})");
+    Request {
+        prompt_tokens: TokenCounter::Estimate.count(&text),
+        prompt: Prompt::Text(text),
+        output_tokens: output_tokens.clamp(1, 10),
+    }
+}
+
+/// A prompt of the same length as `like` whose beginning no other prompt shares.
+pub(super) fn warmup_request(run_id: &str, number: usize, like: &Request) -> Request {
+    let marker = format!("Warm-up {number} of {run_id}. ");
+    let text: String = marker.chars().chain(like.prompt.text().chars()).collect();
+    let mut end = like.prompt.text().len().max(marker.len()).min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let text = text[..end].to_owned();
+    Request {
+        prompt_tokens: TokenCounter::Estimate.count(&text),
+        prompt: Prompt::Text(text),
+        output_tokens: like.output_tokens,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warmup_is_as_long_as_its_model_and_begins_like_no_other() {
+        let like = Request {
+            prompt: Prompt::Text("é".repeat(300)),
+            prompt_tokens: 150,
+            output_tokens: 7,
+        };
+        let (first, second) = (warmup_request("run", 1, &like), warmup_request("run", 2, &like));
+        assert!(first.prompt.text().len().abs_diff(600) <= 1 && first.output_tokens == 7);
+        assert_ne!(first.prompt.text()[..16], second.prompt.text()[..16]);
+    }
+}

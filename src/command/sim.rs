@@ -1,0 +1,55 @@
+//! `pdbench sim`: the simulated cluster as a server.
+
+use super::embedded::listen;
+use super::{Error, Exit, SimPlan, Surroundings, input};
+use crate::runtime::Clock;
+use crate::sim::{self, TruthSink};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+use tokio::net::lookup_host;
+
+/// Serves until it is asked to stop.
+pub(super) async fn serve_sim(plan: SimPlan, world: &mut Surroundings) -> Result<Exit, Error> {
+    let clock = Clock::start();
+    let mut config = plan.config;
+    let anchor = (world.wall_clock)().timestamp().as_microsecond();
+    config.wall_anchor_unix_us = u64::try_from(anchor).unwrap_or(0);
+    let place = format!("{}:{}", plan.host, plan.port);
+    let failed = |why: String| {
+        Error::new(Exit::Usage, format!("cannot listen on {place}: {why}"))
+            .help("name an address of this machine with --host and a free port with --port")
+    };
+    let mut addresses =
+        lookup_host((plan.host.as_str(), plan.port)).await.map_err(|error| failed(error.to_string()))?;
+    let address: SocketAddr = addresses.next().ok_or_else(|| failed("no such address".to_owned()))?;
+    let listener = listen(address).map_err(|error| failed(error.to_string()))?;
+    let address = listener.local_addr().map_err(|error| failed(error.to_string()))?;
+    let truth = plan.truth_log.as_deref().map(truth_sink).transpose()?;
+    world.print(&format!(
+        "simulated {} cluster, model {}, on http://{address} (Ctrl-C ends it)\n",
+        config.topology, config.model
+    ));
+    let totals = sim::run(listener, config, clock, truth, world.interrupt.signal()).await;
+    world.note(&format!(
+        "served {} requests, {} cancelled, {} failed, {} refused; {} prompt and {} output tokens; \
+         latest step {:.1} ms late\n",
+        totals.complete,
+        totals.cancelled,
+        totals.error,
+        totals.rejected,
+        totals.prompt_tokens,
+        totals.output_tokens,
+        totals.worst_lateness.as_secs_f64() * 1e3,
+    ));
+    Ok(Exit::Valid)
+}
+
+/// Writes the truth log line by line; it is flushed when the cluster ends.
+fn truth_sink(path: &Path) -> Result<TruthSink, Error> {
+    let mut file = input::create(path, "the truth log")?;
+    Ok(Box::new(move |line| {
+        // The simulator goes on without its log: what it serves does not depend on it.
+        let _ = file.write_all(line.as_bytes()).and_then(|()| file.write_all(b"\n"));
+    }))
+}

@@ -1,0 +1,97 @@
+use crate::measure::Host;
+use crate::runtime::{StopHandle, StopSignal, Workers, stop_channel};
+use jiff::Zoned;
+use std::fmt;
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+/// Everything that a run takes from the world besides its command line and its target. Injected, so that a
+/// whole run can be repeated to the byte.
+pub struct Surroundings {
+    /// The command line as typed, program name first.
+    pub arguments: Vec<String>,
+    /// `OPENAI_API_KEY`.
+    pub api_key: Option<String>,
+    /// Wall-clock time.
+    pub wall_clock: Box<dyn Fn() -> Zoned + Send + Sync>,
+    /// The machine.
+    pub host: Host,
+    /// Name, version and commit of the program.
+    pub version: String,
+    /// Four hexadecimal digits that keep two runs of one second apart.
+    pub run_id_suffix: String,
+    /// Where the parts of a run live.
+    pub workers: Workers,
+    /// Asks the run to stop.
+    pub interrupt: Interrupt,
+    /// Results go here.
+    pub stdout: Box<dyn Write + Send>,
+    /// Progress and warnings go here.
+    pub stderr: Box<dyn Write + Send>,
+    /// Standard output shows colours.
+    pub colour: bool,
+    /// Standard error is a terminal.
+    pub progress_bar: bool,
+}
+
+/// A request from outside to stop, and who made it.
+#[derive(Clone, Debug)]
+pub struct Interrupt {
+    handle: StopHandle,
+    signal: StopSignal,
+    by: Arc<Mutex<Option<InterruptedBy>>>,
+}
+
+/// Who stopped a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InterruptedBy {
+    /// SIGINT, Ctrl-C.
+    Interrupt,
+    /// SIGTERM.
+    Terminate,
+}
+
+impl Default for Interrupt {
+    fn default() -> Self {
+        let (handle, signal) = stop_channel();
+        Self { handle, signal, by: Arc::default() }
+    }
+}
+
+impl Interrupt {
+    /// The end that a run listens to.
+    pub fn signal(&self) -> StopSignal {
+        self.signal.clone()
+    }
+
+    /// The end that asks, after saying who does.
+    pub fn handle(&self, by: InterruptedBy) -> &StopHandle {
+        if let Ok(mut first) = self.by.lock() {
+            first.get_or_insert(by);
+        }
+        &self.handle
+    }
+
+    /// Who has asked the run to stop, if anybody.
+    pub fn by(&self) -> Option<InterruptedBy> {
+        self.by.lock().ok().and_then(|by| *by)
+    }
+}
+
+impl Surroundings {
+    /// Prints results. A reader that has gone away is no error: the files hold everything.
+    pub fn print(&mut self, text: &str) {
+        let _ = self.stdout.write_all(text.as_bytes()).and_then(|()| self.stdout.flush());
+    }
+
+    /// Prints progress or a warning.
+    pub fn note(&mut self, text: &str) {
+        let _ = self.stderr.write_all(text.as_bytes()).and_then(|()| self.stderr.flush());
+    }
+}
+
+impl fmt::Debug for Surroundings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Surroundings").field("version", &self.version).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,69 @@
+//! The summary of a run on a terminal: the verdict first, then the block that `vllm bench serve` prints,
+//! byte for byte, then our own. Plain text in 80 columns.
+//! Deliberately absent: progress, and printing itself.
+
+mod strict;
+#[cfg(test)]
+mod tests;
+mod vllm;
+
+pub use strict::strict_block;
+pub use vllm::vllm_block;
+
+use super::Reported;
+use super::fold::{interruption, verdict};
+use super::text::wrapped;
+
+/// Whether the text may carry colour codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// Text only.
+    Plain,
+    /// With codes for a terminal that shows colours.
+    Colour,
+}
+
+/// Everything that a run prints when it has ended. The first line is the verdict.
+pub fn console(reported: &Reported<'_>, style: Style) -> String {
+    format!("{}{}{}", verdict_lines(reported, style), vllm_block(reported), strict_block(reported, style))
+}
+
+/// The verdict, and under it what to do about each reason and how far an interrupted run came.
+pub fn verdict_lines(reported: &Reported<'_>, style: Style) -> String {
+    let (word, sentence) = verdict(reported);
+    let paint = if word == "VALID" { Paint::Green } else { Paint::Red };
+    // The first line stays one line, however long, for what reads only it.
+    let mut lines = format!("{}: {sentence}\n", style.paint(paint, word));
+    for (at, reason) in reported.summary.validity.reasons.iter().enumerate() {
+        if 0 < at {
+            lines += &wrapped(&format!("  also: {}", super::plain(&reason.what())), 8);
+        }
+        lines += &wrapped(&format!("  help: {}", reason.what_to_do()), 8);
+    }
+    if let Some(words) = interruption(reported) {
+        lines += &wrapped(&words, 2);
+    }
+    lines
+}
+
+/// What a piece of text stands out by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Paint {
+    Bold,
+    Green,
+    Red,
+    Yellow,
+}
+
+impl Style {
+    fn paint(self, paint: Paint, text: &str) -> String {
+        let code = match (self, paint) {
+            (Style::Plain, _) => return text.to_owned(),
+            (Style::Colour, Paint::Bold) => "1",
+            (Style::Colour, Paint::Green) => "1;32",
+            (Style::Colour, Paint::Red) => "1;31",
+            (Style::Colour, Paint::Yellow) => "33",
+        };
+        format!("\u{1b}[{code}m{text}\u{1b}[0m")
+    }
+}

@@ -1,0 +1,117 @@
+use super::super::Reported;
+use super::super::fold::{differing_twin, interruption, is_latency, verdict};
+use super::super::text::{bare, count, fixed, number, plain};
+use super::markup::Html;
+use crate::measure::{Distribution, METRICS, Metric, Per};
+
+/// What was measured, where and when.
+pub(super) fn masthead(reported: &Reported<'_>) -> Html {
+    let manifest = &reported.run.manifest;
+    let target = &manifest.target;
+    let mut html = Html::new();
+    html.raw("<p class=\"eyebrow\">pdbench ").text(&plain(&manifest.verb));
+    if let Some(label) = &manifest.settings.label {
+        html.raw(" · ").text(&plain(label));
+    }
+    html.raw("</p>\n<h1>").text(&plain(&target.model)).raw("</h1>\n<p class=\"where\">");
+    html.text(&plain(&format!("{} {}", target.base_url, target.endpoint)));
+    if let Some(topology) = &target.topology {
+        html.raw(" · ").text(&plain(topology));
+    }
+    html.raw(" · ").text(&plain(&manifest.started)).raw(" · ").text(&plain(&manifest.run_id)).raw("</p>\n");
+    html
+}
+
+/// The verdict, with every reason against the run and what to do about it.
+pub(super) fn banner(reported: &Reported<'_>) -> Html {
+    let (word, sentence) = verdict(reported);
+    let mut html = Html::new();
+    html.raw(if word == "VALID" {
+        "<div class=\"verdict valid\">\n"
+    } else {
+        "<div class=\"verdict invalid\">\n"
+    });
+    html.raw("<p class=\"word\"><strong>").text(if word == "VALID" { "✓ " } else { "✕ " }).text(word);
+    html.raw("</strong> <span>").text(&sentence).raw("</span></p>\n");
+    if let Some(words) = interruption(reported) {
+        html.add(Html::of(&words).within("<p class=\"simulated\">", "</p>\n"));
+    }
+    let reasons = &reported.summary.validity.reasons;
+    if !reasons.is_empty() {
+        html.raw("<ul>\n");
+        for reason in reasons {
+            html.raw("<li><b>")
+                .text(&plain(&reason.what()))
+                .raw("</b>")
+                .text(reason.what_to_do())
+                .raw("</li>\n");
+        }
+        html.raw("</ul>\n");
+    }
+    if reported.run.manifest.target.simulated {
+        html.raw("<p class=\"simulated\"><span class=\"badge\">SIMULATED</span> ")
+            .raw("The answers came from a simulator. This page states nothing about real hardware.</p>\n");
+    }
+    html.raw("</div>\n");
+    html
+}
+
+/// The few numbers that a reader looks for first.
+pub(super) fn cards(reported: &Reported<'_>) -> Html {
+    let (counts, view) = (&reported.summary.counts, &reported.summary.strict);
+    let mut html = Html::new();
+    html.raw("<div class=\"cards\">\n");
+    for metric in METRICS.iter().filter(|metric| is_latency(metric) && metric.per == Per::Request) {
+        let Some(values) = view.distribution(metric.key) else { continue };
+        let mut more = tail(metric, values);
+        if let Some((_, due)) = differing_twin(view, metric) {
+            more += &format!(" · from schedule p50 {}", number(due.median));
+        }
+        let name = format!("{} p50", metric.short);
+        html.add(card(&name, &number(values.median), metric.unit.word(), &more));
+    }
+    let more = format!("{} with the prompts", number(view.total_token_throughput_per_s));
+    html.add(card("Output throughput", &number(view.output_throughput_per_s), "tok/s", &more));
+    let more = match view.request_goodput_per_s {
+        Some(goodput) => format!("{} meet all objectives", number(Some(goodput))),
+        None => format!("over {} s", number(view.duration_s)),
+    };
+    html.add(card("Request throughput", &number(view.request_throughput_per_s), "req/s", &more));
+    let mut more = format!("{} failed", count(counts.failed as u64));
+    if 0 < counts.cancelled {
+        more += &format!(" · {} cut by the end", count(counts.cancelled as u64));
+    }
+    html.add(card(
+        "Requests ok",
+        &count(counts.ok as u64),
+        &format!("of {}", count(counts.sent as u64)),
+        &more,
+    ));
+    html.raw("</div>\n");
+    html
+}
+
+/// The highest percentile that has enough values, or else the maximum.
+fn tail(metric: &Metric, values: &Distribution) -> String {
+    let unit = metric.unit.word();
+    let known = values
+        .percentiles
+        .iter()
+        .rev()
+        .find(|percentile| 50.0 < percentile.p && percentile.enough(values.count));
+    match known {
+        Some(percentile) => format!("p{} {} {unit}", bare(percentile.p), number(percentile.value)),
+        None => format!("max {} {unit} of {}", number(values.max), fixed(Some(values.count as f64), 0)),
+    }
+}
+
+fn card(what: &str, much: &str, unit: &str, more: &str) -> Html {
+    let mut html = Html::new();
+    html.raw("<div><span class=\"what\">").text(what).raw("</span><span class=\"much\">").text(much);
+    html.raw(" <small>")
+        .text(unit)
+        .raw("</small></span><span class=\"more\">")
+        .text(more)
+        .raw("</span></div>\n");
+    html
+}

@@ -1,0 +1,55 @@
+use super::super::Reported;
+use super::super::fold::objectives;
+use super::super::text::{count, fixed, number};
+use super::Section;
+use super::markup::{Html, note, pairs};
+
+/// What was offered, let through and achieved, and what came out per second.
+pub(super) fn throughput(reported: &Reported<'_>) -> Option<Section> {
+    let (summary, view) = (reported.summary, &reported.summary.strict);
+    let per_second = |value: Option<f64>, unit: &str| Html::of(&format!("{} {unit}", number(value)));
+    let offered = summary.rates.offered_per_s;
+    let mut rows = vec![
+        (
+            "Offered",
+            if offered.is_some() { per_second(offered, "req/s") } else { Html::of("all at once (inf)") },
+        ),
+        ("Admitted", per_second(summary.rates.admitted_per_s, "req/s")),
+        ("Sent", per_second(summary.rates.sent_per_s, "req/s")),
+        ("Achieved", per_second(summary.rates.achieved_per_s, "req/s")),
+        ("Request throughput", per_second(view.request_throughput_per_s, "req/s")),
+    ];
+    if let Some(objectives) = objectives(&reported.run.manifest.settings) {
+        let goodput = number(view.request_goodput_per_s);
+        rows.push(("Goodput", Html::of(&format!("{goodput} req/s with {objectives}"))));
+    }
+    rows.extend([
+        ("Output throughput", per_second(view.output_throughput_per_s, "tok/s")),
+        ("With the prompts", per_second(view.total_token_throughput_per_s, "tok/s")),
+        ("Peak output", per_second(view.max_output_tokens_per_s, "tok/s in one second")),
+        ("Peak in flight", Html::of(&format!("{} requests", fixed(view.max_concurrent_requests, 0)))),
+        ("Measured over", per_second(view.duration_s, "s, from the first send to the last token")),
+        ("Tokens", Html::of(&tokens(reported))),
+    ]);
+    let mut body = note(
+        "Offered: by the schedule. Admitted: what the concurrency limit let through. Achieved: by completions. \
+         Throughput counts ok requests only.",
+    );
+    body.add(pairs(rows));
+    Some(Section { id: "throughput", title: "Throughput and rates", body })
+}
+
+fn tokens(reported: &Reported<'_>) -> String {
+    let tokens = &reported.summary.tokens;
+    let mut words = format!("{} in, {} out", count(tokens.input), count(tokens.output));
+    if let Some(cached) = tokens.cached {
+        words += &format!(", {} of the input from a cache", count(cached));
+    }
+    if let Some(per_event) = tokens.per_event {
+        words += &format!("; {per_event:.2} per event");
+    }
+    if let Some(share) = tokens.coalesced_share {
+        words += &format!("; {:.1} % of the events came in a packet with the one before", 100.0 * share);
+    }
+    words
+}

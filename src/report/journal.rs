@@ -1,0 +1,299 @@
+//! The journal of a run: one appender thread that writes a JSON line for each finished request, keeps
+//! the records in memory too, and hands them back at the end, sorted. A failing disk costs the file,
+//! never the records. Deliberately absent: rewriting, compression, and any knowledge of the metrics.
+
+use crate::measure::RequestRecord;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// Longest time that written lines wait for an fsync.
+const SYNC_EVERY: Duration = Duration::from_secs(2);
+/// Lines are handed to the kernel in pieces of about this many bytes, to bound memory on large batches.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// The appender of one run's `records.jsonl`.
+#[derive(Debug)]
+pub struct Journal {
+    sink: JournalSink,
+    thread: JoinHandle<(Vec<RequestRecord>, Option<io::Error>)>,
+}
+
+/// The end that records are handed to; cheap to clone, never waits.
+#[derive(Clone, Debug)]
+pub struct JournalSink(Sender<Message>);
+
+#[derive(Debug)]
+enum Message {
+    Batch(Vec<RequestRecord>),
+    End,
+}
+
+impl Journal {
+    /// Opens `path` for appending (mode 0600, made when it is missing) and starts the thread.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or no thread can be had.
+    pub fn start(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+        let (sender, receiver) = channel();
+        let thread = Builder::new().name("journal".to_owned()).spawn(move || append_all(file, &receiver))?;
+        Ok(Self { sink: JournalSink(sender), thread })
+    }
+
+    /// A further end to hand records to.
+    pub fn sink(&self) -> JournalSink {
+        self.sink.clone()
+    }
+
+    /// Hands over a batch of finished records.
+    pub fn append(&self, batch: Vec<RequestRecord>) {
+        self.sink.append(batch);
+    }
+
+    /// Writes what is left, syncs, and gives back every record handed over so far, sorted by `i`,
+    /// with the first error that kept a line from the file. Blocks until the disk has answered.
+    pub fn finish(self) -> (Vec<RequestRecord>, Option<io::Error>) {
+        // The thread ends only by this message; were it gone, `join` below says so.
+        let _ = self.sink.0.send(Message::End);
+        match self.thread.join() {
+            Ok((mut records, error)) => {
+                records.sort_by_key(|record| record.i);
+                (records, error)
+            }
+            Err(_) => (Vec::new(), Some(io::Error::other("the journal thread panicked"))),
+        }
+    }
+}
+
+impl JournalSink {
+    /// Hands over a batch of finished records. After [`Journal::finish`] it goes nowhere.
+    pub fn append(&self, batch: Vec<RequestRecord>) {
+        // Fails only after the end of the run, when nobody asks for the records any more.
+        let _ = self.0.send(Message::Batch(batch));
+    }
+}
+
+fn append_all(file: File, inbox: &Receiver<Message>) -> (Vec<RequestRecord>, Option<io::Error>) {
+    let mut book = Book { file, error: None, unsynced_since: None };
+    let mut kept = Vec::new();
+    let mut ending = false;
+    loop {
+        let message = if ending { inbox.try_recv().ok() } else { book.next(inbox) };
+        match message {
+            Some(Message::Batch(batch)) => {
+                book.write(&batch);
+                kept.extend(batch);
+            }
+            // What was sent before the end by another thread may still stand behind it.
+            Some(Message::End) => ending = true,
+            None => break,
+        }
+    }
+    book.sync();
+    (kept, book.error)
+}
+
+/// The file side: after the first error nothing more is written, so that a torn line stays the last one.
+struct Book {
+    file: File,
+    error: Option<io::Error>,
+    unsynced_since: Option<Instant>,
+}
+
+impl Book {
+    /// Waits for a message, syncing whenever written lines have waited long enough. `None` when all senders are gone.
+    fn next(&mut self, inbox: &Receiver<Message>) -> Option<Message> {
+        loop {
+            let Some(since) = self.unsynced_since else { return inbox.recv().ok() };
+            match inbox.recv_timeout(SYNC_EVERY.saturating_sub(since.elapsed())) {
+                Ok(message) => return Some(message),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => self.sync(),
+            }
+        }
+    }
+
+    fn write(&mut self, batch: &[RequestRecord]) {
+        if self.error.is_some() {
+            return;
+        }
+        match self.try_write(batch) {
+            Ok(()) => {
+                let since = *self.unsynced_since.get_or_insert_with(Instant::now);
+                if SYNC_EVERY <= since.elapsed() {
+                    self.sync();
+                }
+            }
+            Err(error) => self.error = Some(error),
+        }
+    }
+
+    fn try_write(&mut self, batch: &[RequestRecord]) -> io::Result<()> {
+        let mut lines = Vec::new();
+        for record in batch {
+            serde_json::to_writer(&mut lines, record)?;
+            lines.push(b'\n');
+            if PIECE_BYTES <= lines.len() {
+                self.file.write_all(&lines)?;
+                lines.clear();
+            }
+        }
+        self.file.write_all(&lines)
+    }
+
+    fn sync(&mut self) {
+        if self.unsynced_since.take().is_some()
+            && let Err(error) = self.file.sync_data()
+        {
+            self.error.get_or_insert(error);
+        }
+    }
+}
+
+/// What a journal file holds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ReadBack {
+    /// The records of all whole lines, sorted by `i`.
+    pub records: Vec<RequestRecord>,
+    /// Torn last lines that were ignored: 0 or 1.
+    pub torn: usize,
+}
+
+/// A whole line of a journal that is not a record.
+#[derive(Debug, thiserror::Error)]
+#[error("line {line} of the journal is not a record")]
+pub struct BrokenLine {
+    /// Its number, from 1.
+    pub line: usize,
+    /// What was wrong with it.
+    pub source: serde_json::Error,
+}
+
+/// Reads a journal back. A last line without its line end, as a crash leaves it, is ignored and counted.
+///
+/// # Errors
+/// When a line that has its line end is not a record.
+pub fn read_journal(bytes: &[u8]) -> Result<ReadBack, BrokenLine> {
+    let mut back = ReadBack::default();
+    for (at, line) in bytes.split_inclusive(|&byte| byte == b'\n').enumerate() {
+        match serde_json::from_slice(line) {
+            Ok(record) => back.records.push(record),
+            Err(_) if line.last() != Some(&b'\n') => back.torn += 1,
+            Err(source) => return Err(BrokenLine { line: at + 1, source }),
+        }
+    }
+    back.records.sort_by_key(|record: &RequestRecord| record.i);
+    Ok(back)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::record;
+    use super::*;
+    use crate::measure::{Flag, Offset, Outcome};
+    use proptest::prelude::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn any_record() -> impl Strategy<Value = RequestRecord> {
+        let times = proptest::collection::vec(0_u64..1 << 30, 0..8);
+        (times, 0..Outcome::ALL.len(), ".*", proptest::option::of(0_u64..1 << 40), 0_u32..5).prop_map(
+            |(gaps, outcome, text, sent, coalesced)| {
+                let mut record = record(0);
+                record.events = gaps
+                    .iter()
+                    .scan(0, |at, gap| {
+                        *at += gap;
+                        Some(Offset::from_tenths(*at))
+                    })
+                    .collect();
+                record.outcome = Outcome::ALL[outcome];
+                record.sent = sent.map(Offset::from_tenths);
+                record.error = (!text.is_empty()).then(|| text.clone());
+                record.id = text;
+                if 0 < coalesced {
+                    record.flags.insert(Flag::Coalesced, coalesced);
+                }
+                record
+            },
+        )
+    }
+
+    fn journalled(records: &[RequestRecord]) -> Vec<u8> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("records.jsonl");
+        let journal = Journal::start(&path).unwrap();
+        records.chunks(3).for_each(|batch| journal.append(batch.to_vec()));
+        let (kept, error) = journal.finish();
+        assert_eq!((kept.as_slice(), error.map(|e| e.to_string())), (records, None));
+        std::fs::read(path).unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 32, ..Default::default() })]
+        #[test]
+        fn records_survive_the_journal_and_every_cut_keeps_the_whole_lines(
+            records in proptest::collection::vec(any_record(), 0..7), cut in 0.0..1.0_f64,
+        ) {
+            let records: Vec<_> = records.into_iter().enumerate()
+                .map(|(i, record)| RequestRecord { i: i as u32, ..record }).collect();
+            let bytes = journalled(&records);
+            prop_assert_eq!(read_journal(&bytes).unwrap(), ReadBack { records: records.clone(), torn: 0 });
+
+            let cut = (cut * bytes.len() as f64) as usize;
+            let back = read_journal(&bytes[..cut]).unwrap();
+            let whole = bytes[..cut].iter().filter(|&&byte| byte == b'\n').count();
+            prop_assert!(whole <= back.records.len() && back.records.len() <= whole + 1);
+            prop_assert_eq!(&back.records[..], &records[..back.records.len()]);
+            prop_assert!(back.torn <= 1);
+        }
+    }
+
+    #[test]
+    fn a_broken_line_in_the_middle_is_named_by_its_number() {
+        let mut bytes = journalled(&[record(0)]);
+        bytes.extend_from_slice(b"{\"i\":1,\n");
+        bytes.extend(journalled(&[record(2)]));
+        let broken = read_journal(&bytes).unwrap_err();
+        assert_eq!((broken.line, broken.to_string().as_str()), (2, "line 2 of the journal is not a record"));
+    }
+
+    #[test]
+    fn batches_in_any_order_come_back_sorted() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::start(&directory.path().join("records.jsonl")).unwrap();
+        let sink = journal.sink();
+        sink.append(vec![record(3), record(1)]);
+        journal.append(vec![record(2)]);
+        let (records, _) = journal.finish();
+        assert_eq!(records.iter().map(|r| r.i).collect::<Vec<_>>(), [1, 2, 3]);
+        sink.append(vec![record(4)]); // after the end: no panic
+    }
+
+    #[test]
+    fn the_journal_is_private_and_appended_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("records.jsonl");
+        for i in 0..2 {
+            let journal = Journal::start(&path).unwrap();
+            journal.append(vec![record(i)]);
+            journal.finish();
+        }
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(read_journal(&std::fs::read(&path).unwrap()).unwrap().records.len(), 2);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_loses_no_record_in_memory() {
+        let journal = Journal::start(Path::new("/dev/full")).unwrap();
+        (0..3).for_each(|i| journal.append(vec![record(i)]));
+        let (records, error) = journal.finish();
+        assert_eq!(records.len(), 3);
+        assert_eq!(error.unwrap().kind(), io::ErrorKind::StorageFull);
+    }
+}

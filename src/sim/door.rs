@@ -1,0 +1,82 @@
+//! The way into a node: jobs and cancellations go to the node's own task by one queue, in order.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use tokio::sync::mpsc;
+
+/// What a node's task is told.
+#[derive(Debug)]
+pub(super) enum Command<J> {
+    /// A job, under the number of its slot.
+    Submit(u64, J),
+    /// Nobody waits for the job of this slot any more.
+    Cancel(u64),
+    /// Forget every cached block.
+    ResetCache,
+}
+
+/// The node's end of the queue.
+pub(super) type Inbox<J> = mpsc::UnboundedReceiver<Command<J>>;
+
+/// The callers' end: hands out slots.
+#[derive(Debug)]
+pub(super) struct Door<J> {
+    commands: mpsc::UnboundedSender<Command<J>>,
+    slots: AtomicU64,
+    in_flight: AtomicUsize,
+}
+
+impl<J> Door<J> {
+    /// Both ends.
+    pub fn open() -> (Arc<Self>, Inbox<J>) {
+        let (commands, inbox) = mpsc::unbounded_channel();
+        (Arc::new(Self { commands, slots: AtomicU64::new(0), in_flight: AtomicUsize::new(0) }), inbox)
+    }
+
+    /// A slot for a job to come; the node counts as one request busier while it lives.
+    pub fn enter(self: &Arc<Self>) -> Slot<J> {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let number = self.slots.fetch_add(1, Ordering::Relaxed);
+        Slot { door: Arc::clone(self), number, submitted: false }
+    }
+
+    /// Slots that live.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Tells the node; false when its task is gone.
+    pub fn tell(&self, command: Command<J>) -> bool {
+        self.commands.send(command).is_ok()
+    }
+}
+
+/// One request's place in a node. Dropping it before [`Slot::finish`] cancels the job.
+#[derive(Debug)]
+pub(super) struct Slot<J> {
+    door: Arc<Door<J>>,
+    number: u64,
+    submitted: bool,
+}
+
+impl<J> Slot<J> {
+    /// Hands in the job; false when the node's task is gone.
+    pub fn submit(&mut self, job: J) -> bool {
+        self.submitted = true;
+        self.door.tell(Command::Submit(self.number, job))
+    }
+
+    /// The job is done: nothing is left to cancel.
+    pub fn finish(&mut self) {
+        self.submitted = false;
+    }
+}
+
+impl<J> Drop for Slot<J> {
+    fn drop(&mut self) {
+        self.door.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if self.submitted {
+            self.door.tell(Command::Cancel(self.number));
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Responses as bytes, in the shapes of vLLM 0.30: the events of a stream share a beginning and an end
+//! that are made once per request. Pure.
+
+use super::answer::{Answer, Finish};
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+/// Which API a request came by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    /// `/v1/completions`
+    Completions,
+    /// `/v1/chat/completions`
+    Chat,
+}
+
+/// Where a stream tells usage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UsageIn {
+    /// Nowhere.
+    Nothing,
+    /// In a chunk of its own before `[DONE]`.
+    LastChunk,
+    /// In every chunk, and in one of its own.
+    EveryChunk,
+}
+
+/// Tokens of a request, as responses tell them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Usage {
+    pub prompt_tokens: u32,
+    pub cached_tokens: u32,
+    pub completion_tokens: u32,
+}
+
+/// What the bytes of one response have in common.
+#[derive(Clone, Debug)]
+pub(super) struct Shape {
+    endpoint: Endpoint,
+    usage: UsageIn,
+    /// `"id":…,"object":…,"created":…,"model":…` of a chunk.
+    head: String,
+    /// Everything before a token event's text, `data: ` included.
+    prefix: String,
+}
+
+const TOKEN_END: &str = "\",\"logprobs\":null,\"finish_reason\":null,\"stop_reason\":null,\"prompt_token_ids\":null,\"token_ids\":null}]";
+const CHAT_TOKEN_END: &str = "\"},\"logprobs\":null,\"finish_reason\":null,\"token_ids\":null}]";
+
+impl Endpoint {
+    /// What the id of a response begins with.
+    pub fn id_prefix(self) -> &'static str {
+        match self {
+            Endpoint::Completions => "cmpl-",
+            Endpoint::Chat => "chatcmpl-",
+        }
+    }
+}
+
+impl Shape {
+    /// The shape of a response to request `id`, created at `created` (seconds since 1970).
+    pub fn new(endpoint: Endpoint, usage: UsageIn, id: &str, created: u64, model: &str) -> Self {
+        let (object, text) = match endpoint {
+            Endpoint::Completions => ("text_completion", "\"index\":0,\"text\":\""),
+            Endpoint::Chat => ("chat.completion.chunk", "\"index\":0,\"delta\":{\"content\":\""),
+        };
+        let id = quoted(&format!("{}{id}", endpoint.id_prefix()));
+        let model = quoted(model);
+        let head = format!("\"id\":{id},\"object\":\"{object}\",\"created\":{created},\"model\":{model}");
+        let prefix = format!("data: {{{head},\"choices\":[{{{text}");
+        Self { endpoint, usage, head, prefix }
+    }
+
+    /// The chunk that comes before the first token, for a chat: its role alone.
+    pub fn role(&self, usage: Usage) -> Option<Bytes> {
+        (self.endpoint == Endpoint::Chat).then(|| {
+            let mut event = format!(
+                "data: {{{},\"choices\":[{{\"index\":0,\"delta\":{{\"role\":\"assistant\",\"content\":\"\"}},\
+                 \"logprobs\":null,\"finish_reason\":null}}]",
+                self.head
+            );
+            self.push_usage(&mut event, usage);
+            event.push_str(",\"prompt_token_ids\":null,\"prompt_text\":null}\n\n");
+            event.into()
+        })
+    }
+
+    /// The event of one token, with its text; `finish` for the last one.
+    pub fn token(&self, piece: &str, finish: Option<&Finish>, usage: Usage) -> Bytes {
+        let mut event = String::with_capacity(self.prefix.len() + piece.len() + 192);
+        event.push_str(&self.prefix);
+        event.push_str(piece); // letters and spaces: nothing to escape
+        match (finish, self.endpoint) {
+            (None, Endpoint::Completions) => event.push_str(TOKEN_END),
+            (None, Endpoint::Chat) => event.push_str(CHAT_TOKEN_END),
+            (Some(finish), endpoint) => event.push_str(&token_end(finish, endpoint)),
+        }
+        self.push_usage(&mut event, usage);
+        event.push_str("}\n\n");
+        event.into()
+    }
+
+    /// The chunk without choices that tells usage, if the request asked for it.
+    pub fn usage(&self, usage: Usage) -> Option<Bytes> {
+        (self.usage != UsageIn::Nothing).then(|| {
+            let (head, usage) = (&self.head, usage_text(usage));
+            let print = fingerprint();
+            format!(
+                "data: {{{head},\"choices\":[],\"usage\":{usage},\"system_fingerprint\":\"{print}\"}}\n\n"
+            )
+            .into()
+        })
+    }
+
+    /// The last event.
+    pub fn done() -> Bytes {
+        Bytes::from_static(b"data: [DONE]\n\n")
+    }
+
+    fn push_usage(&self, event: &mut String, usage: Usage) {
+        if self.usage == UsageIn::EveryChunk {
+            event.push_str(",\"usage\":");
+            event.push_str(&usage_text(usage));
+        }
+    }
+}
+
+/// The body of an answer that is not streamed.
+pub(super) fn whole(
+    endpoint: Endpoint,
+    id: &str,
+    created: u64,
+    model: &str,
+    answer: &Answer,
+    usage: Usage,
+) -> Bytes {
+    let id = format!("{}{id}", endpoint.id_prefix());
+    let (reason, stop) = (answer.finish.reason(), stop_reason(&answer.finish));
+    let details = match usage.cached_tokens {
+        0 => Value::Null,
+        cached => json!({ "cached_tokens": cached }),
+    };
+    let usage = json!({
+        "prompt_tokens": usage.prompt_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "prompt_tokens_details": details,
+        "completion_tokens_details": null,
+    });
+    let body = match endpoint {
+        Endpoint::Completions => json!({
+            "id": id, "object": "text_completion", "created": created, "model": model,
+            "choices": [{
+                "index": 0, "text": answer.text(), "logprobs": null, "finish_reason": reason,
+                "stop_reason": stop, "token_ids": null, "prompt_logprobs": null,
+                "prompt_token_ids": null, "routed_experts": null,
+            }],
+            "service_tier": null, "system_fingerprint": fingerprint(), "usage": usage,
+            "kv_transfer_params": null, "ec_transfer_params": null, "metrics": null,
+        }),
+        Endpoint::Chat => json!({
+            "id": id, "object": "chat.completion", "created": created, "model": model,
+            "choices": [{
+                "index": 0,
+                "message": {
+                    "role": "assistant", "content": answer.text(), "refusal": null, "annotations": null,
+                    "audio": null, "function_call": null, "tool_calls": [], "reasoning": null,
+                },
+                "logprobs": null, "finish_reason": reason, "stop_reason": stop, "token_ids": null,
+            }],
+            "service_tier": null, "system_fingerprint": fingerprint(), "usage": usage,
+            "prompt_logprobs": null, "prompt_token_ids": null, "kv_transfer_params": null,
+        }),
+    };
+    body.to_string().into()
+}
+
+/// How the cluster names itself.
+pub(super) fn fingerprint() -> &'static str {
+    concat!("pdbench-sim-", env!("CARGO_PKG_VERSION"))
+}
+
+fn usage_text(usage: Usage) -> String {
+    let Usage { prompt_tokens, cached_tokens, completion_tokens } = usage;
+    let details = match cached_tokens {
+        0 => String::new(),
+        cached => format!(",\"prompt_tokens_details\":{{\"cached_tokens\":{cached}}}"),
+    };
+    let total = prompt_tokens + completion_tokens;
+    format!(
+        "{{\"prompt_tokens\":{prompt_tokens},\"total_tokens\":{total},\"completion_tokens\":{completion_tokens}{details}}}"
+    )
+}
+
+fn token_end(finish: &Finish, endpoint: Endpoint) -> String {
+    let (reason, stop) = (finish.reason(), stop_reason(finish));
+    match endpoint {
+        Endpoint::Completions => format!(
+            "\",\"logprobs\":null,\"finish_reason\":\"{reason}\",\"stop_reason\":{stop},\
+             \"prompt_token_ids\":null,\"token_ids\":null}}]"
+        ),
+        Endpoint::Chat => format!(
+            "\"}},\"logprobs\":null,\"finish_reason\":\"{reason}\",\"stop_reason\":{stop},\"token_ids\":null}}]"
+        ),
+    }
+}
+
+fn stop_reason(finish: &Finish) -> Value {
+    match finish {
+        Finish::Stop(text) => text.as_str().into(),
+        Finish::Length | Finish::End => Value::Null,
+    }
+}
+
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}

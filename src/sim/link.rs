@@ -1,0 +1,33 @@
+use super::Cost;
+use std::sync::{Mutex, PoisonError};
+use tokio::time::{Instant, sleep_until};
+
+/// The one link from the prefill nodes to the decode nodes: one transfer at a time occupies it, in the
+/// order asked for. A transfer that is given up keeps its time on the link.
+#[derive(Debug)]
+pub(super) struct Link {
+    cost: Cost,
+    free_at: Mutex<Option<Instant>>,
+}
+
+impl Link {
+    /// An idle link.
+    pub fn new(cost: Cost) -> Self {
+        Self { cost, free_at: Mutex::new(None) }
+    }
+
+    /// Moves the KV of `tokens`, ready to leave at `ready`. Gives the instants when it began and arrived.
+    pub async fn transfer(&self, tokens: u64, ready: Instant) -> (Instant, Instant) {
+        let (start, arrived) = self.occupy(tokens, ready);
+        sleep_until(arrived).await;
+        (start, arrived)
+    }
+
+    fn occupy(&self, tokens: u64, ready: Instant) -> (Instant, Instant) {
+        let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = free_at.map_or(ready, |free_at| free_at.max(ready));
+        let end = start + self.cost.link_occupied(tokens);
+        *free_at = Some(end);
+        (start, end + self.cost.link_latency())
+    }
+}

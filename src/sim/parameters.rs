@@ -1,0 +1,325 @@
+//! The table of the simulator's parameters: each is declared once, with its unit, range and help, and
+//! command lines, manifests and truth logs loop over it. Defaults are those of [`Config::default`].
+
+use super::{Config, Emission, Routing};
+use serde_json::Value;
+
+/// One parameter of the simulated cluster.
+#[derive(Debug)]
+pub struct Parameter {
+    /// Its name, in words joined by dashes.
+    pub name: &'static str,
+    /// Unit of its value; empty for a pure number, a word or a switch.
+    pub unit: &'static str,
+    /// What it does, in one line.
+    pub help: &'static str,
+    /// Spellings on a command line.
+    pub flag: FlagNames,
+    kind: Kind,
+}
+
+/// How a parameter is spelled on a command line, without the leading dashes.
+#[derive(Debug)]
+pub struct FlagNames {
+    /// `decode-step-ms`
+    pub plain: &'static str,
+    /// `decode_step_ms`
+    pub plain_underscored: &'static str,
+    /// `sim-decode-step-ms`
+    pub prefixed: &'static str,
+    /// `sim_decode_step_ms`
+    pub prefixed_underscored: &'static str,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Number { get: fn(&Config) -> f64, set: fn(&mut Config, f64), range: (f64, f64) },
+    Count { get: fn(&Config) -> u64, set: fn(&mut Config, u64), range: (u64, u64) },
+    Word { get: fn(&Config) -> &'static str, set: fn(&mut Config, &str), words: &'static [&'static str] },
+    Switch { get: fn(&Config) -> bool, set: fn(&mut Config, bool) },
+}
+
+macro_rules! parameter {
+    ($name:literal, $ident:ident, $unit:literal, $help:literal, $kind:expr) => {
+        Parameter {
+            name: $name,
+            unit: $unit,
+            help: $help,
+            flag: FlagNames {
+                plain: $name,
+                plain_underscored: stringify!($ident),
+                prefixed: concat!("sim-", $name),
+                prefixed_underscored: concat!("sim_", stringify!($ident)),
+            },
+            kind: $kind,
+        }
+    };
+}
+
+macro_rules! number {
+    ($name:literal, $ident:ident, $unit:literal, $low:literal ..= $high:literal, $help:literal) => {
+        parameter!(
+            $name,
+            $ident,
+            $unit,
+            $help,
+            Kind::Number {
+                get: |config| config.cost.$ident,
+                set: |config, value| config.cost.$ident = value,
+                range: ($low, $high),
+            }
+        )
+    };
+}
+
+macro_rules! count {
+    ($name:literal, $ident:ident, $unit:literal, $low:literal ..= $high:literal, $help:literal) => {
+        parameter!(
+            $name,
+            $ident,
+            $unit,
+            $help,
+            Kind::Count {
+                get: |config| config.cost.$ident,
+                set: |config, value| config.cost.$ident = value,
+                range: ($low, $high),
+            }
+        )
+    };
+}
+
+/// Every parameter that can be set by name.
+pub const PARAMETERS: &[Parameter] = &[
+    number!("prefill-tokens-per-s", prefill_tokens_per_s, "tokens/s", 1.0..=1e9, "Prefill speed of one node"),
+    number!("prefill-overhead-ms", prefill_overhead_ms, "ms", 0.0..=1e5, "Fixed time of one prefill step"),
+    count!(
+        "prefill-batch-tokens",
+        prefill_batch_tokens,
+        "tokens",
+        1..=10_000_000,
+        "Most uncached tokens in one prefill step"
+    ),
+    number!(
+        "link-gb-per-s",
+        link_gb_per_s,
+        "GB/s",
+        1e-6..=1e6,
+        "Bandwidth of the one link that carries KV to the decode nodes"
+    ),
+    number!(
+        "link-latency-ms",
+        link_latency_ms,
+        "ms",
+        0.0..=1e5,
+        "Time from a transfer's last byte to its arrival"
+    ),
+    count!(
+        "kv-bytes-per-token",
+        kv_bytes_per_token,
+        "bytes",
+        0..=1_000_000_000,
+        "KV bytes of one token on the link"
+    ),
+    number!("decode-step-ms", decode_step_ms, "ms", 0.001..=1e5, "Fixed time of one decode step"),
+    number!(
+        "decode-sequence-us",
+        decode_sequence_us,
+        "us",
+        0.0..=1e6,
+        "Added to a decode step for each sequence in it"
+    ),
+    number!(
+        "decode-context-us",
+        decode_context_us,
+        "us",
+        0.0..=1e6,
+        "Added to a decode step for each 1,000 tokens of context in it"
+    ),
+    count!("max-num-seqs", max_num_seqs, "sequences", 1..=1_000_000, "Most sequences in one decode step"),
+    count!("kv-capacity-tokens", kv_capacity_tokens, "tokens", 1..=1_000_000_000_000, "KV cache of one node"),
+    count!("block-tokens", block_tokens, "tokens", 1..=65_536, "Tokens in one KV block"),
+    count!("max-model-len", max_model_len, "tokens", 1..=1_000_000_000, "Longest prompt and answer together"),
+    parameter!(
+        "routing",
+        routing,
+        "",
+        "How a node is chosen for a request",
+        Kind::Word {
+            get: |config| match config.routing {
+                Routing::LeastInFlight => "least-in-flight",
+                Routing::RoundRobin => "round-robin",
+            },
+            set: |config, word| {
+                config.routing =
+                    if word == "round-robin" { Routing::RoundRobin } else { Routing::LeastInFlight };
+            },
+            words: &["least-in-flight", "round-robin"],
+        }
+    ),
+    parameter!(
+        "eos-probability",
+        eos_probability,
+        "",
+        "Chance that an answer ends by itself after any one token, unless ignore_eos is set",
+        Kind::Number {
+            get: |config| config.eos_probability,
+            set: |config, value| config.eos_probability = value,
+            range: (0.0, 1.0),
+        }
+    ),
+    parameter!(
+        "answer-tokens",
+        answer_tokens,
+        "tokens",
+        "Length of a chat answer whose request has no limit",
+        Kind::Count {
+            get: |config| config.answer_tokens,
+            set: |config, value| config.answer_tokens = value,
+            range: (1, 1_000_000_000),
+        }
+    ),
+    parameter!(
+        "stagger",
+        stagger,
+        "",
+        "Let each stream emit at a phase of its own within the decode step instead of all at its end",
+        Kind::Switch {
+            get: |config| config.emission == Emission::Staggered,
+            set: |config, on| {
+                config.emission = if on { Emission::Staggered } else { Emission::Together };
+            },
+        }
+    ),
+    parameter!(
+        "no-prefix-cache",
+        no_prefix_cache,
+        "",
+        "Compute every prompt in full, without reuse of equal beginnings",
+        Kind::Switch { get: |config| !config.prefix_cache, set: |config, off| config.prefix_cache = !off }
+    ),
+];
+
+impl Parameter {
+    /// Its value in `config`: a number, a word, or true or false for a switch.
+    pub fn value(&self, config: &Config) -> Value {
+        match self.kind {
+            Kind::Number { get, .. } => get(config).into(),
+            Kind::Count { get, .. } => get(config).into(),
+            Kind::Word { get, .. } => get(config).into(),
+            Kind::Switch { get, .. } => get(config).into(),
+        }
+    }
+
+    /// Its default as it would be typed, such as `6.5` or `least-in-flight`.
+    pub fn default_text(&self) -> String {
+        match self.value(&Config::default()) {
+            Value::String(word) => word,
+            Value::Number(number) if number.as_f64().is_some_and(|n| n.fract() == 0.0) => {
+                format!("{}", number.as_f64().unwrap_or_default())
+            }
+            other => other.to_string(),
+        }
+    }
+
+    /// True for a parameter that takes no value on a command line.
+    pub fn is_switch(&self) -> bool {
+        matches!(self.kind, Kind::Switch { .. })
+    }
+
+    /// The words it can be, for a parameter that is neither number nor switch.
+    pub fn words(&self) -> &'static [&'static str] {
+        if let Kind::Word { words, .. } = self.kind { words } else { &[] }
+    }
+
+    /// Sets it in `config` from `text`; a switch takes `true` or `false`.
+    ///
+    /// # Errors
+    /// A sentence with the range or the words that would do.
+    pub fn set(&self, config: &mut Config, text: &str) -> Result<(), String> {
+        let want = |what: String| format!("`{text}` is not a value of {}: want {what}", self.name);
+        let unit = if self.unit.is_empty() { String::new() } else { format!(" in {}", self.unit) };
+        match self.kind {
+            Kind::Number { set, range: (low, high), .. } => {
+                let number = text.parse::<f64>().ok().filter(|n| (low..=high).contains(n));
+                set(config, number.ok_or_else(|| want(format!("a number{unit} from {low} to {high}")))?);
+            }
+            Kind::Count { set, range: (low, high), .. } => {
+                let count = text.parse::<u64>().ok().filter(|n| (low..=high).contains(n));
+                set(config, count.ok_or_else(|| want(format!("a whole number{unit} from {low} to {high}")))?);
+            }
+            Kind::Word { set, words, .. } => {
+                let known = words.iter().find(|word| **word == text);
+                set(config, known.ok_or_else(|| want(words.join(" or ")))?);
+            }
+            Kind::Switch { set, .. } => {
+                set(config, text.parse().map_err(|_| want("true or false".to_owned()))?);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_the_name_with_dashes_or_underscores() {
+        for parameter in PARAMETERS {
+            let FlagNames { plain, plain_underscored, prefixed, prefixed_underscored } = parameter.flag;
+            assert_eq!(plain, parameter.name);
+            assert_eq!(plain_underscored, plain.replace('-', "_"));
+            assert_eq!(prefixed, format!("sim-{plain}"));
+            assert_eq!(prefixed_underscored, prefixed.replace('-', "_"));
+        }
+    }
+
+    #[test]
+    fn each_default_can_be_typed_and_changes_nothing() {
+        let mut config = Config::default();
+        for parameter in PARAMETERS {
+            parameter.set(&mut config, &parameter.default_text()).unwrap();
+        }
+        assert_eq!(config, Config::default());
+    }
+
+    #[test]
+    fn setting_one_parameter_changes_its_value_alone() {
+        for (index, parameter) in PARAMETERS.iter().enumerate() {
+            let mut config = Config::default();
+            let text = match parameter.words().last() {
+                Some(word) => word,
+                None if parameter.is_switch() => "true",
+                None => "1",
+            };
+            parameter.set(&mut config, text).unwrap();
+            let (before, after) = (Config::default().to_map(), config.to_map());
+            for (key, value) in &after {
+                let same = before.get(key) == Some(value);
+                assert_eq!(same, *key != PARAMETERS[index].name || parameter.default_text() == text, "{key}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_refused_with_the_range() {
+        let mut config = Config::default();
+        for (name, text, says) in [
+            (
+                "decode-step-ms",
+                "0",
+                "`0` is not a value of decode-step-ms: want a number in ms from 0.001 to 100000",
+            ),
+            ("decode-step-ms", "NaN", "want a number in ms"),
+            ("link-gb-per-s", "inf", "from 0.000001 to 1000000"),
+            ("max-num-seqs", "1.5", "want a whole number in sequences from 1 to 1000000"),
+            ("eos-probability", "2", "want a number from 0 to 1"),
+            ("routing", "random", "want least-in-flight or round-robin"),
+        ] {
+            let parameter = PARAMETERS.iter().find(|p| p.name == name).unwrap();
+            let error = parameter.set(&mut config, text).unwrap_err();
+            assert!(error.contains(says), "{error}");
+        }
+        assert_eq!(config, Config::default());
+    }
+}

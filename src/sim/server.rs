@@ -1,0 +1,59 @@
+//! Connections: accept, serve, and end as asked.
+
+use super::cluster::Cluster;
+use super::http;
+use crate::runtime::{Stop, StopSignal};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+/// Wait after a failed accept, which mostly means that this process has no file descriptor left.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(10);
+
+/// Serves `cluster` on `listener` until `stop`.
+pub(super) async fn serve(listener: TcpListener, cluster: Arc<Cluster>, mut stop: StopSignal) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.reached(Stop::Drain) => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(converse(stream, Arc::clone(&cluster), stop.clone()));
+                }
+                Err(_) => sleep(ACCEPT_AGAIN).await,
+            },
+        }
+    }
+    drop(listener);
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.reached(Stop::Now) => break,
+            ended = connections.join_next() => if ended.is_none() { return },
+        }
+    }
+    connections.shutdown().await;
+}
+
+/// One connection, to its end or until `stop` drains it.
+async fn converse(stream: TcpStream, cluster: Arc<Cluster>, mut stop: StopSignal) {
+    // Without it the kernel may hold an event back; where it cannot be set the events are only later.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(|request| http::answer(Arc::clone(&cluster), request));
+    let mut connection = pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+    // A broken connection is the client's affair: its requests are told as cancelled.
+    tokio::select! {
+        biased;
+        _ = connection.as_mut() => return,
+        () = stop.reached(Stop::Drain) => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
+}
