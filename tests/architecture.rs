@@ -165,7 +165,7 @@ fn import_faults(source: &Source) -> Vec<String> {
     let is_root = ["lib", "main"].contains(&room);
     let mut faults = Vec::new();
     for path in &source.paths {
-        let Some(target) = path.from_root() else { continue };
+        let Some(target) = path.in_crate() else { continue };
         let first = target.first().map_or("*", String::as_str);
         let text = path.text();
         let is_room = ROOMS.iter().any(|(name, _)| *name == first);

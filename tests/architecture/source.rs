@@ -49,7 +49,7 @@ impl Source {
 impl Path {
     /// The path from the root of the crate, without `crate`; `None` when it leads into another crate or does
     /// not leave its module.
-    pub fn from_root(&self) -> Option<Vec<String>> {
+    pub fn in_crate(&self) -> Option<Vec<String>> {
         let first = self.parts.first()?.as_str();
         let supers = self.parts.iter().take_while(|part| *part == "super").count();
         match first {
