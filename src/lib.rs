@@ -1,4 +1,16 @@
-//! `pdbench` measures prefill/decode (PD) disaggregated LLM serving.
+//! `pdbench` measures prefill/decode (PD) disaggregated LLM serving: how fast is it, is it still right, and
+//! where does the time go; and it says plainly when a number is not to be trusted.
+//!
+//! A tour, in the order in which a run uses the rooms:
+//! - [`cli`] turns what was typed into a [`Plan`](command::Plan); [`command`] has one recipe for each verb.
+//! - [`workload`] makes the requests and their arrival times, both before the run starts.
+//! - [`load`] sends them by that schedule and stamps every event; [`wire`] knows the protocols.
+//! - [`measure`] holds what happened, one record a request, and folds records into numbers and verdicts.
+//! - [`report`] keeps the records and shows the numbers.
+//! - [`sim`] is a prefill/decode cluster of known truth to try all of this on; [`cluster`] names its parts.
+//! - [`runtime`] is the seam between real and virtual time.
+//!
+//! [`Cli`] and [`run`] are the public door; everything a run takes from the world is in [`Surroundings`].
 
 pub mod cli;
 pub mod cluster;
@@ -10,3 +22,27 @@ pub mod runtime;
 pub mod sim;
 pub mod wire;
 pub mod workload;
+
+pub use cli::Parsed as Cli;
+pub use command::{Exit, Surroundings};
+
+/// Runs a command line and gives its exit status. Inside a `current_thread` tokio runtime; on a paused one,
+/// with [`Workers::Local`](runtime::Workers::Local), the whole run takes place in virtual time.
+pub async fn run(world: &mut Surroundings) -> Exit {
+    let parsed = match cli::parse(&world.arguments, world.api_key.as_deref()) {
+        Ok(Cli::Plan(plan)) => command::run(*plan, world).await,
+        Ok(Cli::Text(text)) => {
+            world.print(&text);
+            return Exit::Valid;
+        }
+        Ok(Cli::Refused(message)) => {
+            world.note(&message);
+            return Exit::Usage;
+        }
+        Err(error) => Err(error),
+    };
+    parsed.unwrap_or_else(|error| {
+        world.note(&error.message());
+        error.exit
+    })
+}

@@ -25,8 +25,8 @@ pub use surroundings::{Interrupt, InterruptedBy, Surroundings};
 /// What kept it from being done, with the exit status for that.
 pub async fn run(plan: Plan, world: &mut Surroundings) -> Result<Exit, Error> {
     match plan {
-        Plan::Serve(plan) => serve::serve(*plan, world).await,
-        Plan::Sim(plan) => sim::serve_sim(*plan, world).await,
+        Plan::Serve(plan) => serve::serve(plan, world).await,
+        Plan::Sim(plan) => sim::serve_sim(plan, world).await,
         Plan::Report(plan) => remake::remake(&plan, world),
     }
 }

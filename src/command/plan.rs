@@ -5,16 +5,18 @@ use crate::wire::openai::TokensField;
 use crate::wire::{Endpoint, Target};
 use crate::workload::{ArrivalProcess, Burstiness, Custom, Normalise, Sonnet};
 use serde_json::{Map, Value};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// What was asked for, by verb.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 pub enum Plan {
     /// Load a target and report.
-    Serve(Box<ServePlan>),
+    Serve(ServePlan),
     /// Run the simulated cluster until stopped.
-    Sim(Box<SimPlan>),
+    Sim(SimPlan),
     /// Make the derived files of a run again.
     Report(ReportPlan),
 }
@@ -143,10 +145,8 @@ pub enum ProbePrompt {
 pub struct SimPlan {
     /// The cluster.
     pub config: sim::Config,
-    /// Address to listen on.
-    pub host: String,
-    /// Port to listen on; 0 for any.
-    pub port: u16,
+    /// Where to listen; port 0 for any.
+    pub address: SocketAddr,
     /// Where to write what each request really met.
     pub truth_log: Option<PathBuf>,
 }

@@ -46,9 +46,8 @@ pub(super) async fn wait_ready(
         if give_up <= Instant::now() {
             let help = "check that the server runs and that --base-url (or --host and --port) is right; \
                         --wait-ready SECONDS waits for it to come up";
-            return Err(
-                Error::new(Exit::Preflight, format!("cannot reach {}: {error}", target.base_url())).help(help)
-            );
+            return Err(Error::new(Exit::Preflight, format!("cannot reach {}: {error}", target.base_url()))
+                .help(help));
         }
         if !std::mem::replace(&mut told, true) {
             world.note(&format!("waiting up to {patience:?} for {}: {error}\n", target.base_url()));

@@ -70,11 +70,7 @@ mod tests {
 
     #[test]
     fn a_warmup_is_as_long_as_its_model_and_begins_like_no_other() {
-        let like = Request {
-            prompt: Prompt::Text("é".repeat(300)),
-            prompt_tokens: 150,
-            output_tokens: 7,
-        };
+        let like = Request { prompt: Prompt::Text("é".repeat(300)), prompt_tokens: 150, output_tokens: 7 };
         let (first, second) = (warmup_request("run", 1, &like), warmup_request("run", 2, &like));
         assert!(first.prompt.text().len().abs_diff(600) <= 1 && first.output_tokens == 7);
         assert_ne!(first.prompt.text()[..16], second.prompt.text()[..16]);

@@ -104,8 +104,9 @@ async fn reach(
             config.wall_anchor_unix_us = u64::try_from(started.timestamp().as_microsecond()).unwrap_or(0);
             let model = plan.model.clone().unwrap_or_else(|| config.model.clone());
             let embedded = Embedded::start(config, clock, world)?;
-            let target = Target::parse(&format!("http://{}", embedded.address))
-                .map_err(|error| Error::new(Exit::Preflight, "cannot use the embedded cluster").caused_by(error))?;
+            let target = Target::parse(&format!("http://{}", embedded.address)).map_err(|error| {
+                Error::new(Exit::Preflight, "cannot use the embedded cluster").caused_by(error)
+            })?;
             Ok(Reached { target, addresses: vec![embedded.address], model, embedded: Some(embedded) })
         }
         TargetPlan::Remote(target) => {
@@ -187,7 +188,9 @@ fn load_config(plan: &ServePlan, reached: &Reached, clock: Clock, world: &Surrou
 fn announce(plan: &ServePlan, manifest: &Manifest, directory: &Path, world: &mut Surroundings) {
     let target = &manifest.target;
     let place = match &target.topology {
-        Some(topology) => format!("an embedded simulated {topology} cluster (SIMULATED: no real model, no real hardware)"),
+        Some(topology) => {
+            format!("an embedded simulated {topology} cluster (SIMULATED: no real model, no real hardware)")
+        }
         None => format!("{}{}", target.base_url, target.endpoint),
     };
     let settings = &manifest.settings;

@@ -4,10 +4,8 @@ use super::embedded::listen;
 use super::{Error, Exit, SimPlan, Surroundings, input};
 use crate::runtime::Clock;
 use crate::sim::{self, TruthSink};
-use std::io::Write;
-use std::net::SocketAddr;
+use std::io::{self, Write};
 use std::path::Path;
-use tokio::net::lookup_host;
 
 /// Serves until it is asked to stop.
 pub(super) async fn serve_sim(plan: SimPlan, world: &mut Surroundings) -> Result<Exit, Error> {
@@ -15,16 +13,13 @@ pub(super) async fn serve_sim(plan: SimPlan, world: &mut Surroundings) -> Result
     let mut config = plan.config;
     let anchor = (world.wall_clock)().timestamp().as_microsecond();
     config.wall_anchor_unix_us = u64::try_from(anchor).unwrap_or(0);
-    let place = format!("{}:{}", plan.host, plan.port);
-    let failed = |why: String| {
-        Error::new(Exit::Usage, format!("cannot listen on {place}: {why}"))
+    let failed = |error: io::Error| {
+        Error::new(Exit::Usage, format!("cannot listen on {}", plan.address))
+            .caused_by(error)
             .help("name an address of this machine with --host and a free port with --port")
     };
-    let mut addresses =
-        lookup_host((plan.host.as_str(), plan.port)).await.map_err(|error| failed(error.to_string()))?;
-    let address: SocketAddr = addresses.next().ok_or_else(|| failed("no such address".to_owned()))?;
-    let listener = listen(address).map_err(|error| failed(error.to_string()))?;
-    let address = listener.local_addr().map_err(|error| failed(error.to_string()))?;
+    let listener = listen(plan.address).map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
     let truth = plan.truth_log.as_deref().map(truth_sink).transpose()?;
     world.print(&format!(
         "simulated {} cluster, model {}, on http://{address} (Ctrl-C ends it)\n",

@@ -25,8 +25,10 @@ const HEIGHT: u32 = 500;
 const TOP: u32 = 56;
 /// Size of all text, in the same units. The library writes a font size of this over 1.24.
 const TEXT: f64 = 24.0 * 1.24;
-/// Width of a character of that text, estimated.
-const CHARACTER: f64 = 13.5;
+/// Width of a figure of that text, estimated.
+const FIGURE: f64 = 13.5;
+/// Width of a letter of that text on average, estimated.
+const CHARACTER: f64 = 12.0;
 
 /// A colour with its light-mode value and the value that a dark page puts in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +100,7 @@ fn canvas(label: &str, draw: impl FnOnce(&Area<'_>) -> Drawn) -> Option<String> 
 /// Room for the longest of an axis' labels.
 fn label_room(axis: &axis::Axis) -> u32 {
     let longest = axis.ticks.iter().map(|&tick| axis.label(tick).chars().count()).max().unwrap_or(1);
-    (longest as f64 * CHARACTER) as u32 + 26
+    (longest as f64 * FIGURE) as u32 + 26
 }
 
 /// The unit above the left axis, and the series' names with a patch of their colour, from the right end.

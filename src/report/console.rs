@@ -11,7 +11,7 @@ pub use strict::strict_block;
 pub use vllm::vllm_block;
 
 use super::Reported;
-use super::fold::{interruption, verdict};
+use super::fold::{bill, interruption, verdict};
 use super::text::wrapped;
 
 /// Whether the text may carry colour codes.
@@ -30,11 +30,12 @@ pub fn console(reported: &Reported<'_>, style: Style) -> String {
 
 /// The verdict, and under it what to do about each reason and how far an interrupted run came.
 pub fn verdict_lines(reported: &Reported<'_>, style: Style) -> String {
-    let (word, sentence) = verdict(reported);
+    let (word, reasons) = (verdict(reported), &reported.summary.validity.reasons);
     let paint = if word == "VALID" { Paint::Green } else { Paint::Red };
     // The first line stays one line, however long, for what reads only it.
-    let mut lines = format!("{}: {sentence}\n", style.paint(paint, word));
-    for (at, reason) in reported.summary.validity.reasons.iter().enumerate() {
+    let first = reasons.first().map(|reason| super::plain(&reason.what()) + "; ").unwrap_or_default();
+    let mut lines = format!("{}: {first}{}\n", style.paint(paint, word), bill(reported));
+    for (at, reason) in reasons.iter().enumerate() {
         if 0 < at {
             lines += &wrapped(&format!("  also: {}", super::plain(&reason.what())), 8);
         }

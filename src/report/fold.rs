@@ -2,7 +2,7 @@
 //! and where in a request's life the failures happened.
 
 use super::Reported;
-use super::text::{MISSING, bare, counted, fixed, plain};
+use super::text::{MISSING, bare, count, counted, fixed, plain};
 use crate::measure::{
     Definition, Distribution, EndedIn, METRICS, Metric, Percentile, Reason, Run, Settings, State, View,
     VllmNeeds,
@@ -11,16 +11,32 @@ use crate::measure::{
 /// Relative difference above which a latency from the schedule stands beside the one from the send.
 const WORTH_SAYING: f64 = 0.05;
 
-/// The verdict: `VALID` or `INVALID`, and one sentence with the failures in it.
-pub(super) fn verdict(reported: &Reported<'_>) -> (&'static str, String) {
-    let (counts, validity) = (&reported.summary.counts, &reported.summary.validity);
+/// The verdict in one word.
+pub(super) fn verdict(reported: &Reported<'_>) -> &'static str {
+    if reported.summary.validity.valid { "VALID" } else { "INVALID" }
+}
+
+/// How many requests went well, in one line that says so when no server but a simulator answered.
+pub(super) fn bill(reported: &Reported<'_>) -> String {
+    let counts = &reported.summary.counts;
     let simulated = if reported.run.manifest.target.simulated { " (simulated)" } else { "" };
-    let bill = format!("{} ok, {} failed of {} sent", counts.ok, counts.failed, counts.sent);
-    match validity.reasons.first() {
-        Some(reason) => ("INVALID", format!("{}; {bill}{simulated}", plain(&reason.what()))),
-        None if validity.valid => ("VALID", format!("{bill}{simulated}")),
-        None => ("INVALID", format!("{bill}{simulated}")),
+    format!("{} ok, {} failed of {} sent{simulated}", counts.ok, counts.failed, counts.sent)
+}
+
+/// Tokens of the ok requests in one line.
+pub(super) fn token_words(reported: &Reported<'_>) -> String {
+    let tokens = &reported.summary.tokens;
+    let mut words = format!("{} in, {} out", count(tokens.input), count(tokens.output));
+    if let Some(cached) = tokens.cached {
+        words += &format!(", {} of the input from a cache", count(cached));
     }
+    if let Some(per_event) = tokens.per_event {
+        words += &format!("; {per_event:.2} per event");
+    }
+    if let Some(share) = tokens.coalesced_share.filter(|&share| 0.0005 <= share) {
+        words += &format!(", {:.1} % of the events in a packet with the one before", 100.0 * share);
+    }
+    words
 }
 
 /// `INTERRUPTED at 37 %: why` where the run did not come to its planned end.
@@ -146,9 +162,9 @@ impl PercentileCell<'_> {
 }
 
 /// What stands for a percentile that too few values back: `max of 120 (p99 needs 299)`.
-pub(super) fn too_few(count: usize, percentile: &Percentile) -> String {
+pub(super) fn too_few(values: usize, percentile: &Percentile) -> String {
     let extreme = if percentile.p < 50.0 { "min" } else { "max" };
-    format!("{extreme} of {count} (p{} needs {})", bare(percentile.p), percentile.needs)
+    format!("{extreme} of {values} (p{} needs {})", bare(percentile.p), percentile.needs)
 }
 
 /// The objectives in words: `TTFT ≤ 500 ms and TPOT ≤ 50 ms`. `None` without any.

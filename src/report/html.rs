@@ -47,7 +47,7 @@ const SECTIONS: &[fn(&Reported<'_>) -> Option<Section>] = &[
 pub fn report_html(reported: &Reported<'_>) -> String {
     let sections: Vec<Section> = SECTIONS.iter().filter_map(|section| section(reported)).collect();
     let manifest = &reported.run.manifest;
-    let (word, _) = verdict(reported);
+    let word = verdict(reported);
     let title = format!("{word} · {} · pdbench {}", plain(&manifest.target.model), plain(&manifest.verb));
     let style = style_sheet();
     let mut page = Html::new();

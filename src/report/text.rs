@@ -45,7 +45,7 @@ pub(super) fn percent(part: usize, whole: usize) -> String {
     if whole == 0 { MISSING.to_owned() } else { format!("{:.1} %", 100.0 * part as f64 / whole as f64) }
 }
 
-/// A count with thin groups of three figures, as `12 345`; four figures stay together.
+/// A count in groups of three figures, as `12,345`; four figures stay together.
 pub(super) fn count(n: u64) -> String {
     let figures = n.to_string();
     if figures.len() <= 4 {
@@ -54,7 +54,7 @@ pub(super) fn count(n: u64) -> String {
     let mut grouped = String::new();
     for (at, figure) in figures.chars().enumerate() {
         if 0 < at && (figures.len() - at) % 3 == 0 {
-            grouped.push('\u{202f}');
+            grouped.push(',');
         }
         grouped.push(figure);
     }
@@ -77,7 +77,7 @@ pub(super) fn wrapped(text: &str, indent: usize) -> String {
     let words = text.trim_start();
     let mut lines = text[..text.len() - words.len()].to_owned();
     let mut used = lines.len();
-    let glued = words.replace(" %", "\u{a0}%").replace(" ms", "\u{a0}ms");
+    let glued = words.replace(" %", "\u{a0}%").replace(" ms", "\u{a0}ms").replace(" s,", "\u{a0}s,");
     for (at, word) in glued.split(' ').enumerate() {
         let width = word.chars().count();
         if 0 < at && COLUMNS < used + 1 + width {
@@ -115,10 +115,7 @@ mod tests {
         for (value, text) in table {
             assert_eq!(number(value), text);
         }
-        assert_eq!(
-            [0, 9999, 10_000, 1_234_567].map(count),
-            ["0", "9999", "10\u{202f}000", "1\u{202f}234\u{202f}567"]
-        );
+        assert_eq!([0, 9999, 10_000, 1_234_567].map(count), ["0", "9999", "10,000", "1,234,567"]);
         assert_eq!([99.0, 99.9, 50.0].map(bare), ["99", "99.9", "50"]);
     }
 

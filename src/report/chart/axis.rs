@@ -59,7 +59,7 @@ impl Axis {
 
     /// Shares from 0 to 100 %.
     pub(super) fn percent() -> Self {
-        Self { suffix: " %", ..Self::linear(0.0, 100.0, 25.0) }
+        Self { suffix: "%", ..Self::linear(0.0, 100.0, 25.0) }
     }
 
     /// The same axis with a unit behind each label.
@@ -85,7 +85,7 @@ impl Axis {
             large if 1e4 <= large => trimmed(value / 1e3, "k"),
             _ => format!("{value:.decimals$}"),
         };
-        number + self.suffix
+        if self.suffix.is_empty() { number } else { format!("{number} {}", self.suffix) }
     }
 }
 

@@ -1,6 +1,6 @@
 use super::axis::Axis;
-use super::{AXIS, Area, BLUE, Drawn, GREEN, GRID, INK, ORANGE, TEXT, TOP};
-use super::{canvas, label_room, legend};
+use super::{AXIS, Area, BLUE, Drawn, GREEN, GRID, INK, ORANGE, TOP};
+use super::{CHARACTER, canvas, label_room, legend};
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
@@ -8,6 +8,8 @@ use plotters::style::text_anchor::HPos;
 const BARS: usize = 48;
 /// Steps of the cumulative curve within a bar.
 const FINE: usize = 10;
+/// Height of the strip in which the markers' names stand.
+const MARKER_STRIP: u32 = 38;
 /// Times the mean that the maximum must exceed for a logarithmic axis: a tail that would squeeze the rest.
 const LONG_TAIL: f64 = 10.0;
 
@@ -16,12 +18,12 @@ pub struct DistributionChart<'a> {
     /// What is shown, for readers who do not see it.
     pub label: &'a str,
     /// Unit of the values.
-    pub unit: &'a str,
+    pub unit: &'static str,
     /// What is counted, such as `requests`.
     pub counted: &'a str,
     /// Hands every value to the sink, the same ones on every call; negative and infinite ones are left out.
     pub values: &'a dyn Fn(&mut dyn FnMut(f64)),
-    /// Values that are marked by name, such as the median; at most three have room.
+    /// Values that are marked by name, such as the median; ascending.
     pub markers: &'a [Marker],
 }
 
@@ -70,6 +72,7 @@ impl DistributionChart<'_> {
         }
         let logarithmic = 0.0 < low && LONG_TAIL * sum / (count as f64) < high;
         let axis = if logarithmic { Axis::logarithmic(low, high) } else { Axis::around(low, high, 6) };
+        let axis = axis.in_unit(self.unit);
         let mut fine = vec![0; BARS * FINE];
         let scale = fine.len() as f64 / (axis.high - axis.low);
         self.each(&mut |value| {
@@ -81,16 +84,14 @@ impl DistributionChart<'_> {
     }
 
     fn draw(&self, root: &Area<'_>, bins: &Bins) -> Drawn {
-        let unit =
-            if bins.logarithmic { format!("{} (log scale) ↓", self.unit) } else { self.unit.to_owned() };
-        let counted = format!("{} per bar", self.counted);
-        legend(root, &format!("x: {unit}"), &[(&counted, BLUE), ("cumulative share", ORANGE)])?;
+        let scale = if bins.logarithmic { ", logarithmic scale" } else { "" };
+        legend(root, &format!("{} per bar{scale}", self.counted), &[("cumulative share", ORANGE)])?;
 
         let bars: Vec<u64> = bins.fine.chunks(FINE).map(|steps| steps.iter().sum()).collect();
         let heights = Axis::from_zero(bars.iter().copied().max().unwrap_or(1) as f64, 4);
         let (_, plot) = root.split_vertically(TOP);
         let mut chart = ChartBuilder::on(&plot)
-            .margin_top(14)
+            .margin_top(MARKER_STRIP)
             .x_label_area_size(46)
             .y_label_area_size(label_room(&heights))
             .right_y_label_area_size(96)
@@ -116,25 +117,21 @@ impl DistributionChart<'_> {
             )
         }))?;
         chart.draw_secondary_series(LineSeries::new(cumulative(bins), ORANGE.rgb().stroke_width(4)))?;
-        for (row, marker) in self.markers.iter().take(3).enumerate() {
+        let mut taken = i32::MIN;
+        for marker in self.markers {
             let place = bins.axis.place(marker.value).clamp(bins.axis.low, bins.axis.high);
             let line = PathElement::new([(place, 0.0), (place, heights.high)], GREEN.rgb().stroke_width(3));
             chart.draw_series([line])?;
+            // Names that would touch the one before stand a little to the right of their line.
             let (left, _) = chart.backend_coord(&(place, 0.0));
-            draw_name(&plot, left, row, marker)?;
+            let width = (marker.label.chars().count() as f64 * CHARACTER) as i32;
+            let (origin, _) = chart.backend_coord(&(bins.axis.low, 0.0));
+            let x = left.max(origin + width / 2).max(taken.saturating_add(width / 2 + 12));
+            root.draw(&Text::new(marker.label.clone(), (x, TOP as i32 + 18), GREEN.text(HPos::Center)))?;
+            taken = x + width / 2;
         }
         Ok(())
     }
-}
-
-/// The marker's name beside its line, on the side that has room, each in a row of its own.
-fn draw_name(plot: &Area<'_>, line: i32, row: usize, marker: &Marker) -> Drawn {
-    let (width, _) = plot.dim_in_pixel();
-    let (side, x) =
-        if line < width as i32 * 6 / 10 { (HPos::Left, line + 8) } else { (HPos::Right, line - 8) };
-    let y = 30 + (row as f64 * TEXT * 1.1) as i32;
-    plot.draw(&Text::new(marker.label.clone(), (x, y), GREEN.text(side)))?;
-    Ok(())
 }
 
 /// The curve's points, without those in the middle of a level stretch.

@@ -34,7 +34,7 @@ impl LineChart<'_> {
         present().next()?;
         let high = present().map(|(_, value)| value).fold(0.0, f64::max);
         let (first, last) = present().fold((f64::INFINITY, 0_f64), |(a, b), (t, _)| (a.min(t), b.max(t)));
-        let seconds = Axis::around(if first < 0.2 * last { 0.0 } else { first }, last, 8).in_unit(" s");
+        let seconds = Axis::around(if first < 0.2 * last { 0.0 } else { first }, last, 8).in_unit("s");
         canvas(self.label, |root| self.draw(root, &seconds, &Axis::from_zero(high, 4)))
     }
 

@@ -49,8 +49,8 @@ fn the_same_values_draw_the_same_bytes() {
 fn a_long_tail_gets_a_logarithmic_axis() {
     let mut values = vec![10.0; 500];
     values.push(9000.0);
-    assert!(distribution(&values).unwrap().contains("log scale"));
-    assert!(!distribution(&[10.0, 20.0, 30.0]).unwrap().contains("log scale"));
+    assert!(distribution(&values).unwrap().contains("logarithmic scale"));
+    assert!(!distribution(&[10.0, 20.0, 30.0]).unwrap().contains("logarithmic scale"));
 }
 
 #[test]

@@ -1,8 +1,8 @@
 use super::super::Reported;
 use super::super::fold::{
-    FailurePlaces, Row, columns, lag_words, objectives, percentile_cell, rows, too_few,
+    FailurePlaces, Row, columns, lag_words, objectives, percentile_cell, rows, token_words, too_few,
 };
-use super::super::text::{bare, count, counted, decimals, fixed, number, plain, wrapped};
+use super::super::text::{bare, counted, decimals, fixed, number, plain, wrapped};
 use super::{Paint, Style};
 use crate::measure::{ClientState, Definition};
 
@@ -47,22 +47,7 @@ fn outcomes(reported: &Reported<'_>) -> String {
         let places: Vec<_> = places.map(|(place, hint, n)| format!("{n} {place} ({hint})")).collect();
         lines += &line("", &places.join(", "));
     }
-    lines + &line("Tokens", &tokens(reported))
-}
-
-fn tokens(reported: &Reported<'_>) -> String {
-    let tokens = &reported.summary.tokens;
-    let mut words = format!("{} in, {} out", count(tokens.input), count(tokens.output));
-    if let Some(cached) = tokens.cached {
-        words += &format!(", {} of the input from a cache", count(cached));
-    }
-    if let Some(per_event) = tokens.per_event {
-        words += &format!("; {per_event:.2} per event");
-    }
-    if let Some(share) = tokens.coalesced_share.filter(|&share| 0.0005 <= share) {
-        words += &format!(", {:.1} % of the events in a packet with the one before", 100.0 * share);
-    }
-    words
+    lines + &line("Tokens", &token_words(reported))
 }
 
 fn latencies(reported: &Reported<'_>, style: Style) -> String {

@@ -3,13 +3,13 @@ use super::super::chart::{
     BLUE, Colour, DistributionChart, GREEN, LineChart, Marker, ORANGE, PURPLE, Series,
 };
 use super::super::fold::{is_latency, is_twin};
-use super::super::text::{bare, number};
+use super::super::text::bare;
 use super::Section;
 use super::markup::{Html, note};
-use crate::measure::{Bin, Definition, METRICS, Metric, Per};
+use crate::measure::{Bin, Definition, METRICS, Metric, Per, Percentile};
 
 /// Percentiles that are marked in a distribution, beside the median.
-const MARKED: usize = 2;
+const MARKED: usize = 3;
 
 /// How the values of each latency are spread.
 pub(super) fn distributions(reported: &Reported<'_>) -> Option<Section> {
@@ -48,12 +48,9 @@ fn counted(metric: &Metric) -> &'static str {
 /// The median, and the highest percentiles that have enough values.
 fn markers(reported: &Reported<'_>, metric: &Metric) -> Vec<Marker> {
     let Some(values) = reported.summary.strict.distribution(metric.key) else { return Vec::new() };
-    let marker = |name: String, value: Option<f64>| {
-        let label = format!("{name} {} {}", number(value), metric.unit.word());
-        value.map(|value| Marker { label, value })
-    };
-    let high =
-        values.percentiles.iter().filter(|percentile| 50.0 < percentile.p && percentile.enough(values.count));
+    let marker = |label: String, value: Option<f64>| value.map(|value| Marker { label, value });
+    let enough = |percentile: &&Percentile| 50.0 < percentile.p && percentile.enough(values.count);
+    let high = values.percentiles.iter().filter(enough);
     let high: Vec<_> =
         high.map(|percentile| marker(format!("p{}", bare(percentile.p)), percentile.value)).collect();
     let shown = &high[high.len().saturating_sub(MARKED)..];

@@ -1,5 +1,5 @@
 use super::super::Reported;
-use super::super::fold::{differing_twin, interruption, is_latency, verdict};
+use super::super::fold::{bill, differing_twin, interruption, is_latency, verdict};
 use super::super::text::{bare, count, fixed, number, plain};
 use super::markup::Html;
 use crate::measure::{Distribution, METRICS, Metric, Per};
@@ -9,7 +9,7 @@ pub(super) fn masthead(reported: &Reported<'_>) -> Html {
     let manifest = &reported.run.manifest;
     let target = &manifest.target;
     let mut html = Html::new();
-    html.raw("<p class=\"eyebrow\">pdbench ").text(&plain(&manifest.verb));
+    html.raw("<p class=\"eyebrow\"><span>pdbench ").text(&plain(&manifest.verb)).raw("</span>");
     if let Some(label) = &manifest.settings.label {
         html.raw(" · ").text(&plain(label));
     }
@@ -18,13 +18,24 @@ pub(super) fn masthead(reported: &Reported<'_>) -> Html {
     if let Some(topology) = &target.topology {
         html.raw(" · ").text(&plain(topology));
     }
-    html.raw(" · ").text(&plain(&manifest.started)).raw(" · ").text(&plain(&manifest.run_id)).raw("</p>\n");
+    html.raw(" · ")
+        .text(&plain(&moment(&manifest.started)))
+        .raw(" · ")
+        .text(&plain(&manifest.run_id))
+        .raw("</p>\n");
     html
+}
+
+/// An RFC 3339 instant for people: without fractions of a second, `UTC` for `Z`.
+fn moment(instant: &str) -> String {
+    let (seconds, rest) = instant.split_once('.').unwrap_or((instant.trim_end_matches('Z'), "Z"));
+    let zone = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+    format!("{} {}", seconds.replacen('T', " ", 1), if zone == "Z" { "UTC" } else { zone })
 }
 
 /// The verdict, with every reason against the run and what to do about it.
 pub(super) fn banner(reported: &Reported<'_>) -> Html {
-    let (word, sentence) = verdict(reported);
+    let word = verdict(reported);
     let mut html = Html::new();
     html.raw(if word == "VALID" {
         "<div class=\"verdict valid\">\n"
@@ -32,7 +43,7 @@ pub(super) fn banner(reported: &Reported<'_>) -> Html {
         "<div class=\"verdict invalid\">\n"
     });
     html.raw("<p class=\"word\"><strong>").text(if word == "VALID" { "✓ " } else { "✕ " }).text(word);
-    html.raw("</strong> <span>").text(&sentence).raw("</span></p>\n");
+    html.raw("</strong> <span>").text(&bill(reported)).raw("</span></p>\n");
     if let Some(words) = interruption(reported) {
         html.add(Html::of(&words).within("<p class=\"simulated\">", "</p>\n"));
     }
@@ -71,12 +82,12 @@ pub(super) fn cards(reported: &Reported<'_>) -> Html {
         html.add(card(&name, &number(values.median), metric.unit.word(), &more));
     }
     let more = format!("{} with the prompts", number(view.total_token_throughput_per_s));
-    html.add(card("Output throughput", &number(view.output_throughput_per_s), "tok/s", &more));
+    html.add(card("Output tokens", &number(view.output_throughput_per_s), "tok/s", &more));
     let more = match view.request_goodput_per_s {
         Some(goodput) => format!("{} meet all objectives", number(Some(goodput))),
         None => format!("over {} s", number(view.duration_s)),
     };
-    html.add(card("Request throughput", &number(view.request_throughput_per_s), "req/s", &more));
+    html.add(card("Throughput", &number(view.request_throughput_per_s), "req/s", &more));
     let mut more = format!("{} failed", count(counts.failed as u64));
     if 0 < counts.cancelled {
         more += &format!(" · {} cut by the end", count(counts.cancelled as u64));

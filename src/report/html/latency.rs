@@ -36,7 +36,7 @@ fn line(reported: &Reported<'_>, row: &Row<'_>, percentiles: &[f64]) -> Vec<Html
         PercentileCell::Censored(bound) => with_small(&bound, "cut by a time-out"),
         PercentileCell::TooFew(percentile) => {
             let extreme = if percentile.p < 50.0 { values.min } else { values.max };
-            with_small(&fixed(extreme, places), &too_few(values.count, percentile))
+            with_small(&fixed(extreme, places), &too_few(values.count, percentile).replacen(" (", "\n(", 1))
         }
     }));
     cells.extend([figure(values.max), figure(values.std), Html::of(&values.count.to_string())]);

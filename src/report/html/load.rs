@@ -1,6 +1,6 @@
 use super::super::Reported;
-use super::super::fold::objectives;
-use super::super::text::{count, fixed, number};
+use super::super::fold::{objectives, token_words};
+use super::super::text::{fixed, number};
 use super::Section;
 use super::markup::{Html, note, pairs};
 
@@ -29,7 +29,7 @@ pub(super) fn throughput(reported: &Reported<'_>) -> Option<Section> {
         ("Peak output", per_second(view.max_output_tokens_per_s, "tok/s in one second")),
         ("Peak in flight", Html::of(&format!("{} requests", fixed(view.max_concurrent_requests, 0)))),
         ("Measured over", per_second(view.duration_s, "s, from the first send to the last token")),
-        ("Tokens", Html::of(&tokens(reported))),
+        ("Tokens", Html::of(&token_words(reported))),
     ]);
     let mut body = note(
         "Offered: by the schedule. Admitted: what the concurrency limit let through. Achieved: by completions. \
@@ -37,19 +37,4 @@ pub(super) fn throughput(reported: &Reported<'_>) -> Option<Section> {
     );
     body.add(pairs(rows));
     Some(Section { id: "throughput", title: "Throughput and rates", body })
-}
-
-fn tokens(reported: &Reported<'_>) -> String {
-    let tokens = &reported.summary.tokens;
-    let mut words = format!("{} in, {} out", count(tokens.input), count(tokens.output));
-    if let Some(cached) = tokens.cached {
-        words += &format!(", {} of the input from a cache", count(cached));
-    }
-    if let Some(per_event) = tokens.per_event {
-        words += &format!("; {per_event:.2} per event");
-    }
-    if let Some(share) = tokens.coalesced_share {
-        words += &format!("; {:.1} % of the events came in a packet with the one before", 100.0 * share);
-    }
-    words
 }

@@ -60,7 +60,9 @@ pub(super) fn outcomes(reported: &Reported<'_>) -> Option<Section> {
 
 /// A bar as long as the share is great; nothing to read that the table does not say.
 fn bar(part: usize, whole: usize, outcome: Outcome) -> Html {
-    let width = if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 };
+    // A single failure among thousands is still to be seen.
+    let least = if part == 0 { 0.0 } else { 1.0 };
+    let width = (100.0 * part as f64 / whole.max(1) as f64).max(least);
     let mut html = Html::new();
     html.raw(if outcome.is_failure() {
         "<svg class=\"bar failure\" viewBox=\"0 0 100 8\" preserveAspectRatio=\"none\" aria-hidden=\"true\">"
@@ -78,14 +80,9 @@ fn examples(reported: &Reported<'_>) -> Html {
         .map(|record| {
             let error: String =
                 plain(record.error.as_deref().unwrap_or("–")).chars().take(ERROR_CHARACTERS).collect();
-            let mut cells: Vec<Html> = [
-                record.i.to_string().as_str(),
-                &plain(&record.id),
-                record.outcome.word(),
-                record.ended_in.word(),
-            ]
-            .map(Html::of)
-            .into();
+            let mut cells = vec![Html::of(&record.i.to_string())];
+            cells.push(Html::of(&plain(&record.id)).within("<span class=\"id\">", "</span>"));
+            cells.extend([record.outcome.word(), record.ended_in.word()].map(Html::of));
             cells.push(Html::of(&error).within("<div class=\"foreign\">", "</div>"));
             cells
         })

@@ -1,0 +1,140 @@
+//! `pdbench serve`, with the flags of `vllm bench serve`.
+
+mod arrivals;
+mod dataset;
+mod output;
+mod patience;
+mod sampling;
+mod target;
+#[cfg(test)]
+mod tests;
+
+use super::sim::SimParameters;
+use super::{at_least_one, usage};
+use crate::command::{Error, ProbePrompt, ServePlan, WarmupPrompts};
+use crate::sim::Config;
+use clap::{Args, ValueEnum};
+
+/// Loads a server, or the embedded simulated cluster, and measures it.
+#[derive(Debug, Args)]
+#[command(long_about = "Loads a server, or the embedded simulated PD cluster, and measures it.\n\n\
+    Without a target (--base-url, --host, --port, --model, --endpoint) the load goes to a simulated cluster inside \
+    this process: dataset sonnet, 200 prompts, 8 requests/s. With one, defaults are those of `vllm bench serve`: \
+    http://127.0.0.1:8000, 1000 prompts, all at once.\n\n\
+    Exit status: 0 valid, 1 invalid or a threshold missed, 2 wrong usage or dataset, 3 target not usable, 4 given up \
+    during the load, 5 results not written, 130/143 stopped by SIGINT/SIGTERM with the results saved.")]
+pub(super) struct ServeArgs {
+    #[command(flatten)]
+    target: target::TargetArgs,
+    #[command(flatten)]
+    dataset: dataset::DatasetArgs,
+    #[command(flatten)]
+    arrivals: arrivals::ArrivalArgs,
+    #[command(flatten)]
+    sampling: sampling::SamplingArgs,
+    #[command(flatten)]
+    patience: patience::PatienceArgs,
+    #[command(flatten)]
+    output: output::OutputArgs,
+
+    /// Requests sent before the clock of the main load starts
+    #[arg(long, default_value_t = 0, value_name = "N", help_heading = "Load")]
+    num_warmups: usize,
+    /// What warm-ups send: texts of their own, or the first prompt as `vllm bench serve` does
+    #[arg(long, default_value = "own", value_name = "WHICH", help_heading = "Load")]
+    warmup_prompts: Warmups,
+    /// What the one request before the load sends; with --num-prompts 1 it is the first prompt
+    #[arg(long, value_name = "WHICH", help_heading = "Load")]
+    probe: Option<Probe>,
+    /// Threads that read answers [default: one per processor, up to 16]
+    #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Load")]
+    workers: Option<usize>,
+
+    /// Use the embedded simulated cluster, with so many prefill and decode nodes [default: 1p1d]
+    #[arg(long, value_name = "TOPOLOGY", num_args = 0..=1, default_missing_value = "1p1d", help_heading = "Simulated cluster")]
+    sim: Option<crate::cluster::Topology>,
+    #[command(flatten)]
+    parameters: SimParameters<true>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Probe {
+    None,
+    Own,
+    First,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Warmups {
+    Own,
+    First,
+}
+
+impl ServeArgs {
+    /// What the flags mean together.
+    pub(super) fn plan(self, api_key: Option<&str>) -> Result<ServePlan, Error> {
+        let embedded = self.sim.is_some() || !self.target.is_named();
+        if !embedded && self.parameters.config != Config::default() {
+            return Err(usage(
+                "--sim-… flags shape the embedded cluster, and this run has a target of its own",
+            )
+            .help("leave them out, or add --sim to use the embedded cluster"));
+        }
+        let seed = self.arrivals.seed;
+        let num_prompts = self.dataset.num_prompts.unwrap_or(if embedded { 200 } else { 1000 });
+        let (arrivals, burstiness) = self.arrivals.process(embedded)?;
+        let dataset = self.dataset.plan(embedded, num_prompts, seed)?;
+        let config = Config {
+            topology: self.sim.unwrap_or_default(),
+            seed: u64::from(seed),
+            model: self.target.model.clone().unwrap_or(Config::default().model),
+            ..self.parameters.config
+        };
+        let target = self.target.plan(embedded.then_some(config), api_key)?;
+        let probe = match self.probe {
+            Some(Probe::None) => ProbePrompt::None,
+            Some(Probe::Own) => ProbePrompt::Own,
+            Some(Probe::First) => ProbePrompt::First,
+            None if num_prompts == 1 => ProbePrompt::First,
+            None => ProbePrompt::Own,
+        };
+        Ok(ServePlan {
+            target: target.target,
+            endpoint: target.endpoint,
+            path: target.path,
+            backend: target.backend,
+            model: target.model,
+            request_id_prefix: target.request_id_prefix,
+            dataset,
+            arrivals,
+            burstiness,
+            normalise: self.arrivals.normalise(),
+            seed,
+            max_concurrency: self.arrivals.max_concurrency,
+            max_duration: self.arrivals.max_duration,
+            pacing_spin: self.arrivals.spin(),
+            num_warmups: self.num_warmups,
+            warmup_prompts: match self.warmup_prompts {
+                Warmups::Own => WarmupPrompts::Own,
+                Warmups::First => WarmupPrompts::First,
+            },
+            probe,
+            wait_ready: self.patience.wait_ready,
+            timeouts: self.patience.timeouts(),
+            read_limits: self.patience.read_limits(),
+            ignore_eos: self.sampling.ignore_eos,
+            chat_tokens_field: self.sampling.chat_tokens_field(),
+            extra_body: self.sampling.extra_body()?,
+            slo: self.output.slo()?,
+            percentiles: self.output.percentiles(),
+            percentile_metrics: self.output.percentile_metrics(),
+            max_error_rate: self.output.max_error_rate,
+            strict: self.output.strict,
+            save_text: self.output.save_text(),
+            output_dir: self.output.output_dir,
+            label: self.output.label,
+            progress: !self.output.disable_tqdm,
+            shards: self.workers,
+        })
+    }
+}

@@ -1,0 +1,148 @@
+use crate::cli::usage;
+use crate::command::{Error, TargetPlan};
+use crate::sim;
+use crate::wire::{Endpoint, Secret, Target};
+use clap::{Args, ValueEnum};
+
+/// Where the requests go, and how they are dressed.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Target")]
+pub(super) struct TargetArgs {
+    /// API of the measured requests: completions (openai, vllm) or chat (openai-chat)
+    #[arg(long, default_value = "openai", value_name = "NAME")]
+    backend: Backend,
+    /// Base URL, such as http://127.0.0.1:8000; instead of --host and --port
+    #[arg(long, value_name = "URL", conflicts_with_all = ["host", "port"])]
+    base_url: Option<String>,
+    /// Host name or address [default: 127.0.0.1]
+    #[arg(long)]
+    host: Option<String>,
+    /// Port [default: 8000]
+    #[arg(long)]
+    port: Option<u16>,
+    /// Path of the requests [default: /v1/completions, or /v1/chat/completions with openai-chat]
+    #[arg(long, value_name = "PATH")]
+    endpoint: Option<String>,
+    /// Model name [default: the first of /v1/models]
+    #[arg(long, value_name = "NAME")]
+    pub(super) model: Option<String>,
+    /// Name of the model in the requests, where the server knows it by another one than --model
+    #[arg(long, value_name = "NAME")]
+    served_model_name: Option<String>,
+    /// Headers of each request; values off a short list are redacted in what is stored
+    #[arg(long, value_name = "NAME=VALUE", num_args = 1..)]
+    header: Vec<String>,
+    /// What request ids (header x-request-id) begin with [default: the run's id]
+    #[arg(long, value_name = "TEXT")]
+    request_id_prefix: Option<String>,
+    /// Accepted for command lines of `vllm bench serve`; no code of a model is ever run here
+    #[arg(long)]
+    trust_remote_code: bool,
+    /// Tokenizer directory: not built yet, lengths are estimated as 4 bytes a token
+    #[arg(long, value_name = "DIR", hide = true)]
+    tokenizer: Option<String>,
+    /// Estimate lengths as 4 bytes a token (what happens anyway in this version)
+    #[arg(long)]
+    skip_tokenizer_init: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Backend {
+    Openai,
+    Vllm,
+    OpenaiChat,
+}
+
+/// What the flags of this family mean.
+pub(super) struct TargetSettings {
+    pub(super) target: TargetPlan,
+    pub(super) endpoint: Endpoint,
+    pub(super) path: String,
+    pub(super) backend: String,
+    pub(super) model: Option<String>,
+    pub(super) request_id_prefix: Option<String>,
+}
+
+impl TargetArgs {
+    /// True when any flag says that there is a target outside.
+    pub(super) fn is_named(&self) -> bool {
+        let texts = [&self.base_url, &self.host, &self.endpoint, &self.model, &self.tokenizer];
+        texts.iter().any(|text| text.is_some()) || self.port.is_some()
+    }
+
+    pub(super) fn plan(
+        self,
+        embedded: Option<sim::Config>,
+        api_key: Option<&str>,
+    ) -> Result<TargetSettings, Error> {
+        if self.tokenizer.is_some() {
+            return Err(usage("--tokenizer is not built yet").help(
+                "leave it out: prompt lengths are estimated as 4 bytes a token, and the result says so",
+            ));
+        }
+        let endpoint = match self.backend {
+            Backend::Openai | Backend::Vllm => Endpoint::Completions,
+            Backend::OpenaiChat => Endpoint::Chat,
+        };
+        let path = self.endpoint.clone().unwrap_or_else(|| endpoint.path().to_owned());
+        if !path.starts_with('/') || path.bytes().any(|byte| !byte.is_ascii_graphic()) {
+            return Err(usage(format!("`{}` is not a path", path.escape_debug()))
+                .help("--endpoint wants a path such as /v1/completions"));
+        }
+        let target = match embedded {
+            Some(config) => TargetPlan::Embedded(Box::new(config)),
+            None => TargetPlan::Remote(self.remote(api_key)?),
+        };
+        let prefix_is_plain = |prefix: &String| {
+            prefix.len() <= 100 && prefix.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+        };
+        if let Some(prefix) = self.request_id_prefix.as_ref().filter(|prefix| !prefix_is_plain(prefix)) {
+            return Err(usage(format!("`{}` cannot begin a request id", prefix.escape_debug()))
+                .help("--request-id-prefix wants up to 100 of the characters A-Z a-z 0-9 . _ -"));
+        }
+        Ok(TargetSettings {
+            target,
+            endpoint,
+            path,
+            backend: self.backend.word().to_owned(),
+            model: self.served_model_name.or(self.model),
+            request_id_prefix: self.request_id_prefix,
+        })
+    }
+
+    fn remote(&self, api_key: Option<&str>) -> Result<Target, Error> {
+        let url = self.base_url.clone().unwrap_or_else(|| {
+            let host = self.host.as_deref().unwrap_or("127.0.0.1");
+            let host = if host.contains(':') && !host.starts_with('[') {
+                format!("[{host}]")
+            } else {
+                host.to_owned()
+            };
+            format!("http://{host}:{}", self.port.unwrap_or(8000))
+        });
+        let wrong = |error| usage("the target cannot be used").caused_by(error).help("want http://HOST:PORT");
+        let mut target = Target::parse(&url).map_err(wrong)?;
+        for header in &self.header {
+            let (name, value) = header.split_once('=').ok_or_else(|| {
+                usage("a --header without `=`").help("want NAME=VALUE; several may follow one --header")
+            })?;
+            target = target.with_header(name, value).map_err(wrong)?;
+        }
+        match api_key.filter(|key| !key.is_empty()) {
+            Some(key) => target.with_api_key(Secret::new(key)).map_err(|_| {
+                usage("OPENAI_API_KEY holds a control character").help("set it again, without a line end")
+            }),
+            None => Ok(target),
+        }
+    }
+}
+
+impl Backend {
+    fn word(self) -> &'static str {
+        match self {
+            Backend::Openai => "openai",
+            Backend::Vllm => "vllm",
+            Backend::OpenaiChat => "openai-chat",
+        }
+    }
+}

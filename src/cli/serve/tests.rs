@@ -1,0 +1,116 @@
+use crate::cli::{Parsed, parse};
+use crate::command::{DatasetPlan, Plan, ProbePrompt, ServePlan, TargetPlan};
+use crate::wire::Endpoint;
+use crate::workload::{ArrivalProcess, Burstiness};
+
+fn plan(line: &str) -> ServePlan {
+    match outcome(line) {
+        Ok(plan) => plan,
+        Err(message) => panic!("{line}: {message}"),
+    }
+}
+
+/// The plan of a command line, or the message that refuses it.
+fn outcome(line: &str) -> Result<ServePlan, String> {
+    let words: Vec<String> =
+        ["pdbench", "serve"].into_iter().chain(line.split_whitespace()).map(str::to_owned).collect();
+    match parse(&words, None) {
+        Ok(Parsed::Plan(plan)) => match *plan {
+            Plan::Serve(plan) => Ok(plan),
+            other => Err(format!("{other:?}")),
+        },
+        Ok(Parsed::Refused(message)) => Err(message),
+        Ok(other) => Err(format!("{other:?}")),
+        Err(error) => Err(error.message()),
+    }
+}
+
+#[test]
+fn nothing_typed_is_the_embedded_cluster_at_8_requests_per_second() {
+    let plan = plan("");
+    assert!(matches!(plan.target, TargetPlan::Embedded(_)));
+    assert_eq!(plan.arrivals, ArrivalProcess::Gamma { rate: 8.0, burstiness: 1.0 });
+    let DatasetPlan::Sonnet { path: None, sonnet } = plan.dataset else { panic!("not sonnet") };
+    assert_eq!(
+        (sonnet.num_prompts, sonnet.input_len, sonnet.output_len, sonnet.prefix_len),
+        (200, 550, 150, 200)
+    );
+}
+
+#[test]
+fn a_rate_alone_stays_embedded_and_a_target_does_not() {
+    assert!(matches!(plan("--rate inf").target, TargetPlan::Embedded(_)));
+    for line in [
+        "--base-url http://127.0.0.1:1",
+        "--host 127.0.0.1",
+        "--port 1",
+        "--model m",
+        "--endpoint /v1/completions",
+    ] {
+        let plan = plan(&format!("{line} --dataset-name sonnet"));
+        assert!(matches!(plan.target, TargetPlan::Remote(_)), "{line}");
+        let DatasetPlan::Sonnet { sonnet, .. } = plan.dataset else { panic!("not sonnet") };
+        assert_eq!((plan.arrivals, sonnet.num_prompts), (ArrivalProcess::AllAtOnce, 1000));
+    }
+    let simulated = plan("--sim 2p4d --model m");
+    let TargetPlan::Embedded(config) = simulated.target else { panic!("not embedded") };
+    assert_eq!((config.topology.to_string().as_str(), config.model.as_str()), ("2p4d", "m"));
+}
+
+#[test]
+fn the_guides_command_line_parses_as_it_stands() {
+    let plan = plan(
+        "--backend vllm --model /models/deepseek --dataset-name sonnet --request-rate inf --host 127.0.0.1 \
+         --port 8868 --sonnet-input-len 2000 --sonnet-output-len 1000 --sonnet-prefix-len 100 \
+         --trust-remote-code --max-concurrency 1024 --num-prompts 1 --ignore-eos --burstiness 1000 \
+         --dataset-path benchmarks/sonnet.txt",
+    );
+    assert_eq!((plan.max_concurrency, plan.ignore_eos, plan.probe), (Some(1024), true, ProbePrompt::First));
+    assert_eq!((plan.burstiness, plan.endpoint), (Burstiness::Shape(1000.0), Endpoint::Completions));
+    let TargetPlan::Remote(target) = plan.target else { panic!("not remote") };
+    assert_eq!(target.base_url(), "http://127.0.0.1:8868");
+}
+
+#[test]
+fn underscores_do_as_well_as_dashes() {
+    assert_eq!(plan("--max_concurrency=3 --num_prompts 4").max_concurrency, Some(3));
+}
+
+#[test]
+fn bad_values_are_refused_with_what_would_do() {
+    for (line, says) in [
+        ("--rate 0", "`0` is not a rate"),
+        ("--rate -1", "--rate"),
+        ("--rate nan", "`nan` is not a rate"),
+        ("--burstiness 0", "`0` is not a burstiness"),
+        ("--burstiness NaN", "is not a burstiness"),
+        ("--max-concurrency 0", "not a whole number above 0"),
+        ("--num-prompts 0", "not a whole number above 0"),
+        ("--max-duration 0", "seconds above 0"),
+        ("--dataset-name random", "choose --dataset-name sonnet or --dataset-name custom"),
+        ("--dataset-name nonsense", "`nonsense` is not a dataset"),
+        ("--dataset-name custom", "--dataset-path"),
+        ("--base-url http://127.0.0.1:1", "choose --dataset-name sonnet or --dataset-name custom"),
+        ("--base-url ftp://x --dataset-name sonnet", "http://HOST:PORT"),
+        ("--port 1 --dataset-name sonnet --sim-decode-step-ms 5", "add --sim"),
+        ("--port 1 --dataset-name sonnet --header no-equals-sign", "NAME=VALUE"),
+        ("--goodput ttft=3", "--goodput"),
+        ("--percentile-metrics ttft,nonsense", "`nonsense` is not one of ttft"),
+        ("--metric-percentiles 100", "between 0 and 100"),
+        ("--extra-body [1]", "not a JSON object"),
+        ("--temperature nan", "finite"),
+        ("--request-id-prefix a/b", "cannot begin a request id"),
+        ("--nonsense", "--nonsense"),
+        ("--max-concurency 3", "--max-concurrency"),
+        ("--tokenizer x --dataset-name sonnet", "not built yet"),
+    ] {
+        let message = outcome(line).expect_err(line);
+        assert!(message.contains(says), "{line}: {message}");
+    }
+}
+
+#[test]
+fn sampling_comes_before_the_extra_body() {
+    let plan = plan(r#"--temperature 0 --extra-body {"temperature":1,"seed":2}"#);
+    assert_eq!(serde_json::to_string(&plan.extra_body).unwrap(), r#"{"temperature":1,"seed":2}"#);
+}

@@ -1,0 +1,198 @@
+//! The flags of the simulated cluster: `pdbench sim --decode-step-ms 50`, and the same with a prefix where
+//! a cluster is embedded, `pdbench serve --sim-decode-step-ms 50`. They are made from the simulator's table.
+
+use crate::cluster::Topology;
+use crate::command::SimPlan;
+use crate::sim::{Config, PARAMETERS, Parameter};
+use clap::builder::{PossibleValuesParser, ValueParser};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+/// Serves a simulated PD cluster of known truth, until it is stopped.
+#[derive(Clone, Debug, Args)]
+#[command(
+    long_about = "Serves a simulated prefill/decode cluster with vLLM's API, at known speeds. No model, no \
+    accelerator: what it answers is made up, when it answers follows a stated cost model."
+)]
+pub(super) struct SimArgs {
+    /// Prefill and decode nodes behind the one address, such as 2p4d
+    #[arg(long, default_value = "1p1d")]
+    topology: Topology,
+    /// Address to listen on
+    #[arg(long, default_value = "127.0.0.1")]
+    host: IpAddr,
+    /// Port to listen on; 0 takes a free one
+    #[arg(long, default_value_t = 8000)]
+    port: u16,
+    /// Name under which the model is served
+    #[arg(long, default_value = "simulated")]
+    model: String,
+    /// File for what really happened to each request, one JSON line each
+    #[arg(long, value_name = "FILE", alias = "truth_log")]
+    truth_log: Option<PathBuf>,
+    /// Decides, with each prompt, what it is answered
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Speed and limits of the nodes.
+    #[command(flatten)]
+    parameters: SimParameters<false>,
+}
+
+impl SimArgs {
+    pub(super) fn plan(self) -> SimPlan {
+        SimPlan {
+            address: SocketAddr::new(self.host, self.port),
+            truth_log: self.truth_log,
+            config: Config {
+                topology: self.topology,
+                model: self.model,
+                seed: self.seed,
+                ..self.parameters.config
+            },
+        }
+    }
+}
+
+/// The flags of [`PARAMETERS`]; with `PREFIXED` each begins with `--sim-`. Underscores do as well as dashes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SimParameters<const PREFIXED: bool> {
+    /// The default cluster with what was typed.
+    pub(super) config: Config,
+}
+
+impl<const PREFIXED: bool> SimParameters<PREFIXED> {
+    fn names(parameter: &Parameter) -> (&'static str, &'static str) {
+        let flag = &parameter.flag;
+        match PREFIXED {
+            true => (flag.prefixed, flag.prefixed_underscored),
+            false => (flag.plain, flag.plain_underscored),
+        }
+    }
+
+    fn arg(parameter: &'static Parameter) -> Arg {
+        let (name, underscored) = Self::names(parameter);
+        let arg = Arg::new(name).long(name).help_heading("Simulated cluster");
+        let arg = if name == underscored { arg } else { arg.alias(underscored) };
+        if parameter.is_switch() {
+            return arg.help(parameter.help).action(ArgAction::SetTrue);
+        }
+        let (default, words) = (parameter.default_text(), parameter.words());
+        let (value_name, parser): (_, ValueParser) = if words.is_empty() {
+            let check =
+                move |text: &str| parameter.set(&mut Config::default(), text).map(|()| text.to_owned());
+            (if parameter.unit.is_empty() { "NUMBER" } else { parameter.unit }, check.into())
+        } else {
+            ("WORD", PossibleValuesParser::new(words).into())
+        };
+        arg.help(format!("{} [default: {default}]", parameter.help))
+            .value_name(value_name)
+            .value_parser(parser)
+    }
+
+    fn take(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        for parameter in PARAMETERS {
+            let (name, _) = Self::names(parameter);
+            let text = match parameter.is_switch() {
+                true => matches.get_flag(name).then_some("true"),
+                false => matches.get_one::<String>(name).map(String::as_str),
+            };
+            if let Some(text) = text {
+                let refused = |message| Error::raw(clap::error::ErrorKind::ValueValidation, message);
+                parameter.set(&mut self.config, text).map_err(refused)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<const PREFIXED: bool> Args for SimParameters<PREFIXED> {
+    fn augment_args(command: Command) -> Command {
+        command.args(PARAMETERS.iter().map(Self::arg))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl<const PREFIXED: bool> FromArgMatches for SimParameters<PREFIXED> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        let mut parameters = Self::default();
+        parameters.take(matches)?;
+        Ok(parameters)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        self.take(matches)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::{Emission, Routing};
+    use clap::{CommandFactory as _, Parser};
+
+    #[derive(Debug, Parser)]
+    struct Verb {
+        #[command(flatten)]
+        sim: SimArgs,
+    }
+
+    #[derive(Debug, Parser)]
+    struct Embedding {
+        #[command(flatten)]
+        sim: SimParameters<true>,
+    }
+
+    fn parse(line: &str) -> Result<Config, Error> {
+        Verb::try_parse_from(format!("sim {line}").split_whitespace()).map(|verb| verb.sim.plan().config)
+    }
+
+    #[test]
+    fn nothing_typed_is_the_default_cluster() {
+        assert_eq!(parse("").unwrap(), Config::default());
+        Verb::command().debug_assert();
+        Embedding::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_set_parameters_with_dashes_and_underscores() {
+        let config =
+            parse("--topology 2p4d --decode-step-ms 50 --max_num_seqs 7 --routing round-robin --stagger")
+                .unwrap();
+        assert_eq!(config.topology.to_string(), "2p4d");
+        assert_eq!((config.cost.decode_step_ms, config.cost.max_num_seqs), (50.0, 7));
+        assert_eq!((config.routing, config.emission), (Routing::RoundRobin, Emission::Staggered));
+    }
+
+    #[test]
+    fn an_embedded_cluster_has_prefixed_flags() {
+        let line = ["serve", "--sim-decode-step-ms", "50", "--sim_no_prefix_cache"];
+        let config = Embedding::try_parse_from(line).unwrap().sim.config;
+        assert_eq!((config.cost.decode_step_ms, config.prefix_cache), (50.0, false));
+        assert!(Embedding::try_parse_from(["serve", "--decode-step-ms", "50"]).is_err());
+    }
+
+    #[test]
+    fn a_bad_value_names_its_range() {
+        for (line, says) in [
+            ("--decode-step-ms 0", "a number in ms from 0.001 to 100000"),
+            ("--routing random", "[possible values: least-in-flight, round-robin]"),
+            ("--topology 1p", "is not a topology"),
+        ] {
+            let error = parse(line).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+
+    #[test]
+    fn help_states_unit_and_default_of_each_parameter() {
+        let help = Verb::command().term_width(200).render_long_help().to_string();
+        for parameter in PARAMETERS.iter().filter(|parameter| !parameter.is_switch()) {
+            let stated = format!("[default: {}]", parameter.default_text());
+            assert!(help.contains(&stated) && help.contains(parameter.unit), "{}: {help}", parameter.name);
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The simulated cluster as a client meets it, in virtual time.
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
+
+mod api;
+mod client;
+mod life;
+mod timing;
