@@ -20,7 +20,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Serve(Box<serve::ServeArgs>),
-    Sim(sim::SimArgs),
+    Sim(Box<sim::SimArgs>),
     Report(report::ReportArgs),
 }
 

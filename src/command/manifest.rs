@@ -20,6 +20,8 @@ pub(super) struct Known<'a> {
     pub(super) started: &'a Zoned,
     pub(super) target: &'a Target,
     pub(super) addresses: &'a [SocketAddr],
+    /// It is a simulator of ours.
+    pub(super) simulated: bool,
     pub(super) model: String,
     pub(super) dataset: DatasetFacts,
     pub(super) requests: &'a [Prepared],
@@ -70,7 +72,7 @@ fn target_facts(known: &Known<'_>) -> TargetFacts {
             true => Vec::new(),
             false => known.addresses.iter().map(ToString::to_string).collect(),
         },
-        simulated: embedded,
+        simulated: known.simulated,
         topology,
     }
 }

@@ -98,6 +98,14 @@ pub(super) async fn models(target: &Target) -> Result<Vec<String>, String> {
     Ok(ids.filter_map(|model| model["id"].as_str().map(str::to_owned)).collect())
 }
 
+/// Whether the target says that it is pdbench's own simulator.
+pub(super) async fn is_simulator(target: &Target) -> bool {
+    let Ok(client) = client() else { return false };
+    let Ok(answer) = get(&client, target, "/version").send().await else { return false };
+    let version: Option<serde_json::Value> = answer.json().await.ok();
+    version.is_some_and(|version| version["version"].as_str().is_some_and(|v| v.starts_with("pdbench-sim")))
+}
+
 /// The target's first model, where none was named.
 pub(super) async fn first_model(target: &Target) -> Result<String, Error> {
     let why = match models(target).await {

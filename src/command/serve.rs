@@ -25,6 +25,7 @@ struct Reached {
     addresses: Vec<SocketAddr>,
     model: String,
     embedded: Option<Embedded>,
+    simulated: bool,
 }
 
 /// What a run sends, by pass.
@@ -65,6 +66,7 @@ pub(super) async fn serve(plan: ServePlan, world: &mut Surroundings) -> Result<E
         started: &started,
         target: &reached.target,
         addresses: &reached.addresses,
+        simulated: reached.simulated,
         model: reached.model.clone(),
         dataset,
         requests: &passes.main,
@@ -107,7 +109,13 @@ async fn reach(
             let target = Target::parse(&format!("http://{}", embedded.address)).map_err(|error| {
                 Error::new(Exit::Preflight, "cannot use the embedded cluster").caused_by(error)
             })?;
-            Ok(Reached { target, addresses: vec![embedded.address], model, embedded: Some(embedded) })
+            Ok(Reached {
+                target,
+                addresses: vec![embedded.address],
+                model,
+                embedded: Some(embedded),
+                simulated: true,
+            })
         }
         TargetPlan::Remote(target) => {
             let addresses = preflight::resolve(target).await?;
@@ -116,7 +124,8 @@ async fn reach(
                 Some(model) => model.clone(),
                 None => preflight::first_model(target).await?,
             };
-            Ok(Reached { target: target.clone(), addresses, model, embedded: None })
+            let simulated = preflight::is_simulator(target).await;
+            Ok(Reached { target: target.clone(), addresses, model, embedded: None, simulated })
         }
     }
 }
@@ -191,7 +200,10 @@ fn announce(plan: &ServePlan, manifest: &Manifest, directory: &Path, world: &mut
         Some(topology) => {
             format!("an embedded simulated {topology} cluster (SIMULATED: no real model, no real hardware)")
         }
-        None => format!("{}{}", target.base_url, target.endpoint),
+        None => {
+            let kind = if target.simulated { " (SIMULATED: no real model, no real hardware)" } else { "" };
+            format!("{}{}{kind}", target.base_url, target.endpoint)
+        }
     };
     let settings = &manifest.settings;
     let rate = settings.request_rate.map_or("all at once".to_owned(), |rate| format!("{rate} requests/s"));

@@ -171,7 +171,7 @@ pub struct Settings {
     pub prefix_len: Option<u32>,
     /// The server was told to ignore the end-of-sequence token.
     pub ignore_eos: bool,
-    /// Percentiles to report, ascending, each in (0, 100).
+    /// Percentiles of vLLM's block, ascending, each in (0, 100).
     pub percentiles: Vec<f64>,
     /// Metrics of vLLM's block, by key.
     pub percentile_metrics: Vec<String>,
@@ -182,6 +182,19 @@ pub struct Settings {
     /// A free name of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
+}
+
+/// Percentiles that every distribution has, besides the median.
+const USUAL_PERCENTILES: [f64; 2] = [90.0, 99.0];
+
+impl Settings {
+    /// The usual percentiles and those asked for, ascending.
+    pub fn all_percentiles(&self) -> Vec<f64> {
+        let mut all: Vec<f64> = USUAL_PERCENTILES.iter().chain(&self.percentiles).copied().collect();
+        all.sort_by(f64::total_cmp);
+        all.dedup();
+        all
+    }
 }
 
 impl Run {

@@ -212,9 +212,10 @@ impl View {
         let output: u64 = ok().map(|record| u64::from(record.output_tokens)).sum();
         let input: u64 = ok().map(|record| u64::from(record.prompt_tokens)).sum();
         let good = || ok().filter(|record| settings.slo.met_by(record, definition)).count() as u64;
+        let percentiles = settings.all_percentiles();
         let metrics = METRICS.iter().map(|metric| Measured {
             key: metric.key.to_owned(),
-            distribution: Distribution::of(metric.collect(run.main(), definition), &settings.percentiles),
+            distribution: Distribution::of(metric.collect(run.main(), definition), &percentiles),
         });
         Self {
             duration_s,

@@ -9,10 +9,10 @@ use std::time::Duration;
 #[command(next_help_heading = "Arrivals")]
 pub(super) struct ArrivalArgs {
     /// Offered load, requests per second; `inf` sends everything at once [default: inf; 8 to the embedded cluster]
-    #[arg(long, visible_alias = "request-rate", value_name = "RATE")]
+    #[arg(long, visible_alias = "request-rate", value_name = "RATE", allow_negative_numbers = true)]
     rate: Option<Rate>,
     /// Shape of the gamma distribution of the gaps: 1 is Poisson, below burstier, above more regular, `inf` constant
-    #[arg(long, default_value = "1.0", value_name = "SHAPE")]
+    #[arg(long, default_value = "1.0", value_name = "SHAPE", allow_negative_numbers = true)]
     burstiness: Burstiness,
     /// Most requests in flight at a time [default: no limit]
     #[arg(long, value_name = "N", value_parser = at_least_one)]

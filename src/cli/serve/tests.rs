@@ -80,7 +80,8 @@ fn underscores_do_as_well_as_dashes() {
 fn bad_values_are_refused_with_what_would_do() {
     for (line, says) in [
         ("--rate 0", "`0` is not a rate"),
-        ("--rate -1", "--rate"),
+        ("--rate -1", "`-1` is not a rate"),
+        ("--burstiness -1", "`-1` is not a burstiness"),
         ("--rate nan", "`nan` is not a rate"),
         ("--burstiness 0", "`0` is not a burstiness"),
         ("--burstiness NaN", "is not a burstiness"),
