@@ -9,7 +9,7 @@ mod lines;
 #[cfg(test)]
 mod tests;
 
-pub use distribution::{DistributionChart, Marker};
+pub use distribution::{DistributionChart, Marker, Values};
 pub use lines::{LineChart, Series};
 
 use plotters::coord::Shift;

@@ -45,16 +45,19 @@ pub fn read_run_file(bytes: &[u8]) -> Result<RunFile, RunFileError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::manifest;
+    use super::super::testing::{manifest, run, summary};
     use super::*;
 
     #[test]
     fn a_run_file_reads_back_as_it_was_written() {
-        let file = RunFile { manifest: manifest(), summary: None };
-        let bytes = run_file_bytes(&file).unwrap();
-        let back = read_run_file(&bytes).unwrap();
-        assert_eq!(run_file_bytes(&back).unwrap(), bytes);
-        assert_eq!(bytes.last(), Some(&b'\n'));
+        let run = run();
+        for summary in [None, Some(summary(&run))] {
+            let file = RunFile { manifest: manifest(), summary };
+            let bytes = run_file_bytes(&file).unwrap();
+            let back = read_run_file(&bytes).unwrap();
+            assert!(run_file_bytes(&back).unwrap() == bytes);
+            assert_eq!(bytes.last(), Some(&b'\n'));
+        }
     }
 
     #[test]

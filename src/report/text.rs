@@ -53,7 +53,7 @@ pub(super) fn count(n: u64) -> String {
     }
     let mut grouped = String::new();
     for (at, figure) in figures.chars().enumerate() {
-        if 0 < at && (figures.len() - at) % 3 == 0 {
+        if 0 < at && (figures.len() - at).is_multiple_of(3) {
             grouped.push(',');
         }
         grouped.push(figure);

@@ -1,4 +1,5 @@
-//! A prefill node: one batch at a time, in the order of arrival.
+//! A prefill node: one batch at a time, in the order of arrival. Its KV capacity bounds the prefix cache
+//! alone. Deliberately absent: KV that waits for its transfer, and chunks of a prompt beside other prompts.
 
 use super::door::{Command, Door, Inbox};
 use super::metrics::Metrics;

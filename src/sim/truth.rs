@@ -55,9 +55,9 @@ pub struct Truth {
     pub output_tokens: u32,
     /// How the request ended.
     pub ended: Ended,
-    /// Index of the prefill node.
+    /// Index of the prefill node; `None` while `prefill_end_us` is.
     pub prefill_node: Option<u32>,
-    /// Index of the decode node among the decode nodes.
+    /// Index of the decode node among the decode nodes; `None` while `kv_arrived_us` is.
     pub decode_node: Option<u32>,
 }
 

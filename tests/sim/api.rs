@@ -122,64 +122,56 @@ async fn answers_that_end_by_themselves_are_told_so() {
     assert!(900 <= late["usage"]["completion_tokens"].as_u64().unwrap());
 }
 
+/// Body, then status, type, param and a part of the message of the refusal.
+const REFUSED: &[(&str, u16, &str, &str, &str)] = &[
+    (r#"{"model":"nope","prompt":"hi"}"#, 404, "NotFoundError", "model", "The model `nope` does not exist."),
+    (r#"{"model":"simulated","prompt":"#, 400, "Bad Request", "body.30", "1 validation error:"),
+    (
+        r#"{"max_tokens":4}"#,
+        400,
+        "BadRequestError",
+        "prompt",
+        "Either prompt or prompt_embeds must be provided and non-empty. (parameter=prompt)",
+    ),
+    (
+        r#"{"prompt":"hi","max_tokens":999999}"#,
+        400,
+        "BadRequestError",
+        "max_tokens",
+        "max_tokens=999999 cannot be greater than max_model_len=max_total_tokens=4096. Please request fewer output tokens. (parameter=max_tokens, value=999999)",
+    ),
+    (
+        r#"{"prompt":"hi","max_tokens":0}"#,
+        400,
+        "BadRequestError",
+        "max_tokens",
+        "max_tokens must be at least 1, got 0.",
+    ),
+    (
+        r#"{"prompt":"hi","temperature":-1}"#,
+        400,
+        "BadRequestError",
+        "temperature",
+        "temperature must be non-negative, got -1.0. (parameter=temperature, value=-1.0)",
+    ),
+    (r#"{"prompt":"hi","n":2}"#, 400, "BadRequestError", "n", "n must be 1, got 2"),
+    (r#"{"prompt":"hi","logprobs":1}"#, 400, "BadRequestError", "logprobs", "does not give logprobs"),
+    (r#"{"prompt":["a","b"]}"#, 400, "BadRequestError", "prompt", "one prompt per request, got 2"),
+    (r#"{"prompt":"hi","stop":""}"#, 400, "BadRequestError", "stop", "stop cannot contain an empty string."),
+    (
+        r#"{"prompt":"hi","stream_options":{"include_usage":true}}"#,
+        400,
+        "BadRequestError",
+        "stream_options",
+        "Stream options can only be defined when `stream=True`.",
+    ),
+];
+
 #[tokio::test(start_paused = true)]
 async fn requests_are_refused_as_vllm_refuses_them() {
     let sim = Sim::start(config(&[("max-model-len", "4096")]));
-    for (body, status, kind, param, message) in [
-        (
-            r#"{"model":"nope","prompt":"hi"}"#,
-            404,
-            "NotFoundError",
-            "model",
-            "The model `nope` does not exist.",
-        ),
-        (r#"{"model":"simulated","prompt":"#, 400, "Bad Request", "body.30", "1 validation error:"),
-        (
-            r#"{"max_tokens":4}"#,
-            400,
-            "BadRequestError",
-            "prompt",
-            "Either prompt or prompt_embeds must be provided and non-empty. (parameter=prompt)",
-        ),
-        (
-            r#"{"prompt":"hi","max_tokens":999999}"#,
-            400,
-            "BadRequestError",
-            "max_tokens",
-            "max_tokens=999999 cannot be greater than max_model_len=max_total_tokens=4096. Please request fewer output tokens. (parameter=max_tokens, value=999999)",
-        ),
-        (
-            r#"{"prompt":"hi","max_tokens":0}"#,
-            400,
-            "BadRequestError",
-            "max_tokens",
-            "max_tokens must be at least 1, got 0.",
-        ),
-        (
-            r#"{"prompt":"hi","temperature":-1}"#,
-            400,
-            "BadRequestError",
-            "temperature",
-            "temperature must be non-negative, got -1.0. (parameter=temperature, value=-1.0)",
-        ),
-        (r#"{"prompt":"hi","n":2}"#, 400, "BadRequestError", "n", "n must be 1, got 2"),
-        (r#"{"prompt":"hi","logprobs":1}"#, 400, "BadRequestError", "logprobs", "does not give logprobs"),
-        (r#"{"prompt":["a","b"]}"#, 400, "BadRequestError", "prompt", "one prompt per request, got 2"),
-        (
-            r#"{"prompt":"hi","stop":""}"#,
-            400,
-            "BadRequestError",
-            "stop",
-            "stop cannot contain an empty string.",
-        ),
-        (
-            r#"{"prompt":"hi","stream_options":{"include_usage":true}}"#,
-            400,
-            "BadRequestError",
-            "stream_options",
-            "Stream options can only be defined when `stream=True`.",
-        ),
-    ] {
+    for (body, status, kind, param, message) in REFUSED {
+        let (body, status, kind, param, message) = (*body, *status, *kind, *param, *message);
         let response = sim.request("POST", "/v1/completions", "", body).await.read().await;
         let error = &response.json()["error"];
         assert_eq!(

@@ -22,10 +22,13 @@ pub struct DistributionChart<'a> {
     /// What is counted, such as `requests`.
     pub counted: &'a str,
     /// Hands every value to the sink, the same ones on every call; negative and infinite ones are left out.
-    pub values: &'a dyn Fn(&mut dyn FnMut(f64)),
+    pub values: &'a Values<'a>,
     /// Values that are marked by name, such as the median; ascending.
     pub markers: &'a [Marker],
 }
+
+/// Hands values to a sink.
+pub type Values<'a> = dyn Fn(&mut dyn FnMut(f64)) + 'a;
 
 /// A value that is marked in a distribution.
 #[derive(Clone, Debug, PartialEq)]

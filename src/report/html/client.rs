@@ -1,10 +1,10 @@
 use super::super::Reported;
-use super::super::fold::{applies, is_latency, is_twin, lag_words};
+use super::super::fold::{applies, is_twin, lag_words};
 use super::super::text::{counted, fixed, plain};
 use super::Section;
 use super::charts::{distribution, gallery};
 use super::markup::{Html, note, pairs};
-use crate::measure::{ClientState, METRICS};
+use crate::measure::{ClientState, METRICS, Metric, VllmNeeds};
 
 /// How late the client was and whether that can be seen in the numbers.
 pub(super) fn client(reported: &Reported<'_>) -> Option<Section> {
@@ -43,8 +43,8 @@ pub(super) fn client(reported: &Reported<'_>) -> Option<Section> {
          sent requests. It is the client’s share of a latency from the schedule.",
     );
     body.add(pairs(rows));
-    let metrics =
-        METRICS.iter().filter(|metric| !is_latency(metric) && !is_twin(metric) && applies(metric, reported));
+    let ours = |metric: &&Metric| metric.vllm.is_none_or(|names| names.needs == VllmNeeds::Limit);
+    let metrics = METRICS.iter().filter(ours).filter(|metric| !is_twin(metric) && applies(metric, reported));
     let waited = |key| reported.summary.strict.distribution(key).and_then(|values| values.max);
     let shown = metrics.filter(|metric| waited(metric.key).is_some_and(|max| 0.0 < max));
     body.add(gallery(shown.filter_map(|metric| distribution(reported, metric)).collect()));
