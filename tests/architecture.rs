@@ -58,8 +58,10 @@ const PURE: &[&str] = &[
     "src/sim/parameters.rs",
 ];
 
-/// The only files that open files. The first two are the impure part of `report`.
-const FILES: &[&str] = &["src/report/journal.rs", "src/report/writer.rs", "src/command/input.rs"];
+/// The only files that open files. The first two are the impure part of `report`; the last reads the facts about
+/// the machine.
+const FILES: &[&str] =
+    &["src/report/journal.rs", "src/report/writer.rs", "src/command/input.rs", "src/main.rs"];
 
 /// What a pure room cannot name, and what a part of a path must be next to.
 const IMPURE: &[&[&str]] = &[
@@ -133,15 +135,10 @@ fn sources() -> Vec<Source> {
     rust.map(|file| Source::parse(file, &text_of(file))).collect()
 }
 
-/// The room of a file: `src/load/pacer.rs` is in `load`, `src/lib.rs` in `lib`, a module of the program in
-/// `main`.
+/// The room of a file: `src/load/pacer.rs` is in `load`, `src/lib.rs` in `lib`.
 fn room_of(file: &str) -> &str {
     let inner = file.trim_start_matches("src/");
-    match inner.split_once('/') {
-        Some((room, _)) => room,
-        None if inner == "surroundings.rs" => "main",
-        None => inner.trim_end_matches(".rs"),
-    }
+    inner.split_once('/').map_or(inner.trim_end_matches(".rs"), |(room, _)| room)
 }
 
 fn allowed(room: &str) -> Option<&'static [&'static str]> {
@@ -163,9 +160,12 @@ fn import_faults(source: &Source) -> Vec<String> {
         )];
     };
     let is_root = ["lib", "main"].contains(&room);
+    // Rooms that the file has by their name, so that `sim::Config` in it leads into the room.
+    let whole: BTreeSet<_> = source.paths.iter().filter_map(whole_room).collect();
     let mut faults = Vec::new();
     for path in &source.paths {
-        let Some(target) = path.in_crate() else { continue };
+        let by_name = path.parts.len() > 1 && whole.contains(&path.parts[0]);
+        let Some(target) = path.in_crate().or_else(|| by_name.then(|| path.parts.clone())) else { continue };
         let first = target.first().map_or("*", String::as_str);
         let text = path.text();
         let is_room = ROOMS.iter().any(|(name, _)| *name == first);
@@ -185,7 +185,7 @@ fn import_faults(source: &Source) -> Vec<String> {
                  below both, or join the two in `command`"
             )
         } else if let Some((_, _, names)) = narrow
-            && !target.get(1).is_some_and(|name| names.contains(&name.as_str()))
+            && !target.get(1).map_or(!path.renamed, |name| names.contains(&name.as_str()))
         {
             format!(
                 "of `{first}`, `{room}` may see only {} and not `{text}`; let `command` do it",
@@ -199,20 +199,21 @@ fn import_faults(source: &Source) -> Vec<String> {
     faults
 }
 
-fn is_pure(file: &str) -> bool {
-    PURE.iter().any(|pure| file.starts_with(pure)) && !FILES.contains(&file)
+/// The room that a path stands for as a whole.
+fn whole_room(path: &Path) -> Option<String> {
+    let target = path.in_crate().filter(|_| !path.renamed)?;
+    <[String; 1]>::try_from(target).ok().map(|[room]| room)
 }
 
-/// True for the file that takes clock, host and streams from the outside world.
-fn is_surroundings(file: &str) -> bool {
-    file.ends_with("/surroundings.rs")
+fn is_pure(file: &str) -> bool {
+    PURE.iter().any(|pure| file.starts_with(pure)) && !FILES.contains(&file)
 }
 
 /// What a file may not touch, outside of its tests.
 fn effect_faults(source: &Source) -> Vec<String> {
     let file = source.file.as_str();
-    let may_print = file.starts_with("src/command/") || file == "src/main.rs" || is_surroundings(file);
-    let may_open = FILES.contains(&file) || is_surroundings(file);
+    let may_print = file.starts_with("src/command/") || file == "src/main.rs";
+    let may_open = FILES.contains(&file);
     let mut faults = Vec::new();
     for path in source.paths.iter().filter(|path| !path.in_test) {
         let text = path.text();
@@ -463,7 +464,6 @@ fn the_root_too_obeys_its_row() {
     assert!(faults[0].starts_with("src/lib.rs:2: `lib` imports `load`"), "{faults:?}");
     assert_eq!(import_faults(&parse("src/main.rs", "fn main() { pdbench::run(); }")), [""; 0]);
     assert_eq!(import_faults(&parse("src/main.rs", "use pdbench::load::Load;")).len(), 1);
-    assert_eq!(import_faults(&parse("src/surroundings.rs", "use pdbench::sim::Config;")).len(), 1);
 }
 
 #[test]
@@ -478,6 +478,15 @@ fn flags_may_set_the_simulator_and_not_run_it() {
     let faults = import_faults(&both);
     assert_eq!(faults.len(), 1);
     assert!(faults[0].starts_with("src/cli/serve.rs:2: of `sim`, `cli` may see only Config"), "{faults:?}");
+    for (text, count) in [
+        ("use crate::sim; fn f(c: sim::Config) {}", 0),
+        ("use crate::sim; fn f() { sim::run() }", 1),
+        ("use crate::sim as other; fn f() { other::run() }", 1),
+        ("use crate::sim::*;", 1),
+        ("use super::sim; fn f() { sim::run() }", 0),
+    ] {
+        assert_eq!(import_faults(&parse("src/cli/serve/mod.rs", text)).len(), count, "{text}");
+    }
 }
 
 #[test]
@@ -511,7 +520,7 @@ fn effects_in_their_places_and_in_tests_are_let_be() {
         ("src/report/writer.rs", "use std::fs::File; fn f() { File::open(p); }"),
         ("src/command/serve.rs", "fn f() { println!(\"x\"); std::io::stdout(); }"),
         ("src/load/stream.rs", "use tokio::net::TcpStream; fn f() { Instant::now(); }"),
-        ("src/command/surroundings.rs", "fn f() { std::fs::read(\"/proc/meminfo\"); }"),
+        ("src/main.rs", "fn f() { std::fs::read(\"/proc/meminfo\"); println!(\"x\"); }"),
         ("src/wire/sse.rs", "#[cfg(test)]\nmod tests { use std::fs; fn f() { println!(\"x\") } }"),
         ("src/wire/sse.rs", "#[cfg(test)]\nuse std::fs;\nfn f() { a.tokio::<u8>(); let nix = 1; nix != 2; }"),
         ("src/measure/run.rs", "use std::time::Instant; // an instant is given, never asked for"),

@@ -24,6 +24,8 @@ pub struct Path {
     pub parts: Vec<String>,
     /// Called as a macro.
     pub is_macro: bool,
+    /// Followed by `as`.
+    pub renamed: bool,
     /// Inside an item under `#[cfg(test)]`.
     pub in_test: bool,
     /// The module it stands in, from the root of the crate.
@@ -416,7 +418,8 @@ impl Reader<'_> {
         let opens = |token: &Token| token.is('(') || token.is('[') || token.is('{');
         let is_macro = self.tokens.get(next).is_some_and(|token| token.is('!'))
             && self.tokens.get(next + 1).is_some_and(opens);
+        let renamed = self.tokens.get(next).is_some_and(|token| token.name() == Some("as"));
         let in_test = self.in_test[next.min(self.in_test.len()) - 1];
-        self.paths.push(Path { line, parts, is_macro, in_test, module: self.module.clone() });
+        self.paths.push(Path { line, parts, is_macro, renamed, in_test, module: self.module.clone() });
     }
 }
