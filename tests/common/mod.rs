@@ -2,7 +2,8 @@
 
 #![allow(dead_code, reason = "no test program uses all of it")]
 
-use jiff::Zoned;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use pdbench::Exit;
 use pdbench::command::{Interrupt, Surroundings};
 use pdbench::measure::{Host, RequestRecord, RunFile};
@@ -46,7 +47,7 @@ pub fn world(arguments: &[&str], workers: Workers, stdout: &Printed, stderr: &Pr
     Surroundings {
         arguments: ["pdbench"].iter().chain(arguments).map(|&word| word.to_owned()).collect(),
         api_key: None,
-        wall_clock: Box::new(|| "2026-01-02T03:04:05.000006+00:00[UTC]".parse::<Zoned>().unwrap()),
+        wall_clock: Box::new(|| Timestamp::new(1_767_323_045, 6_000).unwrap().to_zoned(TimeZone::UTC)),
         host: Host { kernel: "test".to_owned(), cores: 2, memory_bytes: None },
         version: "pdbench test".to_owned(),
         run_id_suffix: "0000".to_owned(),

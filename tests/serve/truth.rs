@@ -63,7 +63,10 @@ async fn in_virtual_time_the_client_measures_exactly_what_the_server_did() {
     assert_eq!(records.len(), 300);
     for (record, truth) in pairs(&records, &truths) {
         let sent = record.sent.unwrap();
-        assert_eq!(record.events.first().unwrap() - sent, truth.writes_us.first().unwrap() - truth.received_us);
+        assert_eq!(
+            record.events.first().unwrap() - sent,
+            truth.writes_us.first().unwrap() - truth.received_us
+        );
         assert_eq!(gaps(record.events.iter()), gaps(truth.writes_us.iter()), "{}", record.id);
         assert_eq!((record.prompt_tokens, record.output_tokens), (truth.prompt_tokens, truth.output_tokens));
         assert_eq!(record.cached_tokens.unwrap_or(0), truth.cached_tokens);
