@@ -19,6 +19,8 @@ pub fn summary_csv(reported: &Reported<'_>) -> Vec<u8> {
             .iter()
             .map(|reason| ["", "validity", "", "reason", &text_cell(&reason.what()), ""].map(str::to_owned)),
     );
+    let simulated = reported.run.manifest.target.simulated.to_string();
+    rows.push(["", "target", "", "simulated", &simulated, ""].map(str::to_owned));
     rows.extend(counts(reported));
     for definition in [Definition::Strict, Definition::Vllm] {
         rows.extend(view(reported, definition));
