@@ -5,7 +5,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, socko
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime};
 use std::io::{self, IoSliceMut};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -73,10 +73,10 @@ impl StampClock {
     }
 
     /// Asks the kernel to stamp what this socket receives.
-    pub(super) fn prepare(&self, stream: &TcpStream) {
+    pub(super) fn prepare(&self, socket: &impl AsFd) {
         if self.stamps == Stamps::Kernel {
             // Without the option there is no control message, and `read` stamps by itself.
-            let _ = setsockopt(stream, sockopt::ReceiveTimestampns, &true);
+            let _ = setsockopt(socket, sockopt::ReceiveTimestampns, &true);
         }
     }
 
