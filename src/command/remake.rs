@@ -33,7 +33,7 @@ pub(super) fn remake(plan: &ReportPlan, world: &mut Surroundings) -> Result<Exit
 fn recover(manifest: &mut Manifest, records: &[RequestRecord]) {
     let main = || records.iter().filter(|record| record.is_main());
     manifest.state = State::Interrupted;
-    manifest.interrupted_by = Some("INTERRUPTED without a word; recovered from the journal".to_owned());
+    manifest.interrupted_by = Some("it ended without a word; recovered from the journal".to_owned());
     manifest.main_start = main().filter_map(|record| record.sent).min().unwrap_or_default();
     manifest.main_end = main().map(|record| record.finished).max();
 }

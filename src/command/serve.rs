@@ -268,7 +268,7 @@ fn finish(
     world: &mut Surroundings,
 ) -> Result<Exit, Error> {
     let (path, records, journal_error) = directory.records();
-    let stopped = stopped(&ran, manifest.settings.num_prompts, world);
+    let stopped = stopped(&ran, world);
     manifest.main_start = ran.start;
     manifest.main_end = Some(ran.end);
     manifest.state = if stopped.is_some() { State::Interrupted } else { State::Complete };
@@ -295,19 +295,13 @@ fn finish(
 }
 
 /// What stopped a run before its planned end, and the exit status for that.
-fn stopped(ran: &PassReport, planned: usize, world: &Surroundings) -> Option<(Exit, String)> {
-    let share = 100.0 * ran.sent as f64 / planned.max(1) as f64;
+fn stopped(ran: &PassReport, world: &Surroundings) -> Option<(Exit, String)> {
     match (ran.ending, world.interrupt.by()) {
-        (Ending::OverBudget { failed, of }, _) => Some((
-            Exit::Aborted,
-            format!("ABORTED at {share:.0} %: {failed} of the last {of} requests failed"),
-        )),
-        (_, Some(InterruptedBy::Interrupt)) => {
-            Some((Exit::Interrupted, format!("INTERRUPTED at {share:.0} % by SIGINT")))
+        (Ending::OverBudget { failed, of }, _) => {
+            Some((Exit::Aborted, format!("given up, {failed} of the last {of} requests failed")))
         }
-        (_, Some(InterruptedBy::Terminate)) => {
-            Some((Exit::Terminated, format!("INTERRUPTED at {share:.0} % by SIGTERM")))
-        }
+        (_, Some(InterruptedBy::Interrupt)) => Some((Exit::Interrupted, "SIGINT".to_owned())),
+        (_, Some(InterruptedBy::Terminate)) => Some((Exit::Terminated, "SIGTERM".to_owned())),
         (Ending::Complete | Ending::DurationOver | Ending::Stopped, None) => None,
     }
 }
