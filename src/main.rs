@@ -46,6 +46,15 @@ async fn watch_signals(interrupt: Interrupt) {
         () = tokio::time::sleep(patience) => {}
     }
     interrupt.handle(by).ask(Stop::Now);
+    // Whoever asks once more does not want to wait for the reports; the journal has the records.
+    tokio::select! {
+        _ = interrupts.recv() => {}
+        _ = terminates.recv() => {}
+    }
+    std::process::exit(i32::from(match by {
+        InterruptedBy::Interrupt => Exit::Interrupted.code(),
+        InterruptedBy::Terminate => Exit::Terminated.code(),
+    }));
 }
 
 fn surroundings() -> Surroundings {

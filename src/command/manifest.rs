@@ -1,8 +1,10 @@
 //! What a run was, written down before it starts.
 
+use super::secrets::redacted;
 use super::{DatasetPlan, ServePlan, Surroundings, TargetPlan};
-use crate::load::Prepared;
-use crate::measure::{DatasetFacts, Manifest, Offset, SCHEMA, Settings, Stamps, State, TargetFacts};
+use crate::measure::{
+    DatasetFacts, Manifest, Offset, RequestRecord, SCHEMA, Settings, Stamps, State, TargetFacts,
+};
 use crate::wire::Target;
 use crate::workload::{Burstiness, OutputLen};
 use jiff::Zoned;
@@ -24,7 +26,7 @@ pub(super) struct Known<'a> {
     pub(super) simulated: bool,
     pub(super) model: String,
     pub(super) dataset: DatasetFacts,
-    pub(super) requests: &'a [Prepared],
+    pub(super) num_prompts: usize,
     pub(super) stamps: Stamps,
 }
 
@@ -38,7 +40,7 @@ pub(super) fn manifest(known: Known<'_>, world: &Surroundings) -> Manifest {
         state: State::Running,
         interrupted_by: None,
         command_line: redacted(&world.arguments),
-        settings: settings(known.plan, known.requests),
+        settings: settings(known.plan, known.num_prompts),
         version: world.version.clone(),
         host: world.host.clone(),
         started: started.strftime("%Y-%m-%dT%H:%M:%S%.6f%:z").to_string(),
@@ -77,7 +79,7 @@ fn target_facts(known: &Known<'_>) -> TargetFacts {
     }
 }
 
-fn settings(plan: &ServePlan, requests: &[Prepared]) -> Settings {
+fn settings(plan: &ServePlan, num_prompts: usize) -> Settings {
     let burstiness = match plan.burstiness {
         Burstiness::Shape(shape) => Some(shape),
         Burstiness::Constant => None,
@@ -92,7 +94,7 @@ fn settings(plan: &ServePlan, requests: &[Prepared]) -> Settings {
         },
     };
     Settings {
-        num_prompts: requests.len(),
+        num_prompts,
         request_rate: plan.arrivals.rate(),
         burstiness,
         max_concurrency: plan.max_concurrency,
@@ -111,99 +113,9 @@ fn settings(plan: &ServePlan, requests: &[Prepared]) -> Settings {
     }
 }
 
-/// Headers whose values may be shown.
-const OPEN_HEADERS: [&str; 4] = ["accept", "content-type", "user-agent", "x-request-id"];
-
-/// A command line without the values that may be secret: headers off a short list, keys of the body that look
-/// like secrets, credentials in URLs.
-fn redacted(arguments: &[String]) -> Vec<String> {
-    let mut shown = Vec::with_capacity(arguments.len());
-    let mut flag = String::new();
-    for argument in arguments {
-        let (name, value, joined) = match argument.split_once('=').filter(|_| argument.starts_with("--")) {
-            Some((name, value)) => (name.replace('_', "-"), value, true),
-            None if argument.starts_with("--") => {
-                flag = argument.replace('_', "-");
-                shown.push(argument.clone());
-                continue;
-            }
-            None => (flag.clone(), argument.as_str(), false),
-        };
-        let value = redact_value(&name, value);
-        shown.push(if joined { format!("{}={value}", &argument[..name.len()]) } else { value });
-    }
-    shown
-}
-
-fn redact_value(flag: &str, value: &str) -> String {
-    match flag {
-        "--header" => match value.split_once('=') {
-            Some((name, _)) if OPEN_HEADERS.contains(&name.to_ascii_lowercase().as_str()) => value.to_owned(),
-            Some((name, _)) => format!("{name}=[redacted]"),
-            None => "[redacted]".to_owned(),
-        },
-        "--extra-body" => match serde_json::from_str::<serde_json::Value>(value) {
-            Ok(mut body) => {
-                redact_json(&mut body);
-                body.to_string()
-            }
-            Err(_) => "[redacted]".to_owned(),
-        },
-        _ => match (value.split_once("://"), value.rfind('@')) {
-            (Some((scheme, rest)), Some(_)) => {
-                let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-                match rest[..end].rfind('@') {
-                    Some(at) => format!("{scheme}://[redacted]@{}", &rest[at + 1..]),
-                    None => value.to_owned(),
-                }
-            }
-            _ => value.to_owned(),
-        },
-    }
-}
-
-fn redact_json(value: &mut serde_json::Value) {
-    match value {
-        serde_json::Value::Object(fields) => {
-            for (key, value) in fields {
-                let key = key.to_ascii_lowercase();
-                if ["key", "token", "secret", "auth", "cookie"].iter().any(|word| key.contains(word))
-                    && !value.is_number()
-                {
-                    *value = "[redacted]".into();
-                } else {
-                    redact_json(value);
-                }
-            }
-        }
-        serde_json::Value::Array(items) => items.iter_mut().for_each(redact_json),
-        _ => {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_stored_command_line_holds_no_secret() {
-        let typed = [
-            "pdbench",
-            "serve",
-            "--base-url",
-            "http://user:hunter2@host:1/x@y",
-            "--header",
-            "X-Api-Key=hunter2",
-            "x-tenant=hunter2",
-            "user-agent=me",
-            "--extra_body={\"a\":{\"auth_token\":\"hunter2\"},\"max_tokens\":4}",
-            "--label",
-            "a@b",
-        ];
-        let shown = redacted(&typed.map(str::to_owned)).join(" ");
-        assert!(!shown.contains("hunter2"), "{shown}");
-        for kept in ["user-agent=me", "X-Api-Key=", "host:1/x@y", "\"max_tokens\":4", "a@b"] {
-            assert!(shown.contains(kept), "{kept}: {shown}");
-        }
-    }
+/// The span of a main load whose end was never told, from its records.
+pub(super) fn recover_span(manifest: &mut Manifest, records: &[RequestRecord]) {
+    let main = || records.iter().filter(|record| record.is_main());
+    manifest.main_start = main().filter_map(|record| record.sent).min().unwrap_or_default();
+    manifest.main_end = main().map(|record| record.finished).max();
 }

@@ -11,6 +11,7 @@ mod progress;
 mod recorder;
 mod remake;
 mod requests;
+mod secrets;
 mod serve;
 mod sim;
 mod surroundings;

@@ -1,6 +1,6 @@
 //! What is made sure of before the load: an address, a model, and one whole answer.
 
-use super::{Error, Exit, Surroundings};
+use super::{Error, Exit, InterruptedBy, Surroundings};
 use crate::load::{Load, Pass, Prepared};
 use crate::measure::{Kind, Outcome, RequestRecord};
 use crate::wire::Target;
@@ -68,7 +68,7 @@ fn client() -> Result<reqwest::Client, reqwest::Error> {
 fn get(client: &reqwest::Client, target: &Target, path: &str) -> reqwest::RequestBuilder {
     let mut request = client.get(format!("{}{path}", target.base_url()));
     for (name, value) in target.headers() {
-        request = request.header(name, value);
+        request = request.header(name, value.expose());
     }
     match target.api_key() {
         Some(key) => request.bearer_auth(key.expose()),
@@ -119,6 +119,15 @@ pub(super) async fn first_model(target: &Target) -> Result<String, Error> {
         .help("name it with --model"))
 }
 
+/// The error of a run that a signal stopped before its load began.
+pub(super) fn stopped_early(world: &Surroundings) -> Option<Error> {
+    let exit = match world.interrupt.by()? {
+        InterruptedBy::Interrupt => Exit::Interrupted,
+        InterruptedBy::Terminate => Exit::Terminated,
+    };
+    Some(Error::new(exit, "stopped before the load began; nothing was written"))
+}
+
 /// Sends the one probe and judges its answer.
 pub(super) async fn probe(
     load: &mut Load,
@@ -137,9 +146,10 @@ pub(super) async fn probe(
     };
     let failed = |error| Error::new(Exit::Preflight, "cannot send the probe").caused_by(error);
     let report = load.pass(pass, world.interrupt.signal()).await.map_err(failed)?;
-    match report.first_failure {
-        None => Ok(()),
-        Some(record) => Err(refusal(target, path, &record).await),
+    match (report.failed_probe, stopped_early(world)) {
+        (_, Some(stopped)) => Err(stopped),
+        (Some(record), None) => Err(refusal(target, path, &record).await),
+        (None, None) => Ok(()),
     }
 }
 
@@ -174,25 +184,33 @@ async fn refusal(target: &Target, path: &str, record: &RequestRecord) -> Error {
         (Outcome::Redirect, _) => {
             error(format!("{url} redirects: {detail}")).help("give the final address; redirects are not followed")
         }
-        (Outcome::CancelledAtEnd, _) => error("stopped before the load began".to_owned()),
         (outcome, _) => error(format!("the probe of {url} ended as {}: {detail}{status}", outcome.word()))
             .help("send one streamed completion by hand and look at it; --probe none goes on without this check"),
     }
 }
 
-/// Raises the limit of open files to what the run needs, or says how.
-pub(super) fn raise_descriptor_limit(connections: usize, per_connection: u64) -> Result<(), Error> {
-    let need = connections as u64 * per_connection + 64;
+/// How many connections a run opens at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Connections {
+    /// As many as this, surely.
+    Exactly(usize),
+    /// At the very most as many as this.
+    AtMost(usize),
+}
+
+/// Raises the limit of open files to what the run needs, `each` for a connection, or says how. What a run may
+/// need but hardly will is not insisted on.
+pub(super) fn raise_descriptor_limit(connections: Connections, each: u64) -> Result<(), Error> {
+    let (Connections::Exactly(count) | Connections::AtMost(count)) = connections;
+    let need = count as u64 * each + 64;
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Ok(()) };
-    if need <= soft {
+    let raised = soft.max(need.min(hard));
+    let raised = soft == raised || setrlimit(Resource::RLIMIT_NOFILE, raised, hard).is_ok();
+    if raised && need <= hard || matches!(connections, Connections::AtMost(_)) {
         return Ok(());
     }
-    if need <= hard && setrlimit(Resource::RLIMIT_NOFILE, need.max(soft), hard).is_ok() {
-        return Ok(());
-    }
-    Err(Error::new(
-        Exit::Preflight,
-        format!("{connections} connections need {need} open files, and this process may have {hard}"),
-    )
-    .help(format!("run `ulimit -n {need}` first (as root where it is refused), or lower --max-concurrency")))
+    let what = format!("{count} connections need {need} open files, and this process may have {hard}");
+    let help =
+        format!("run `ulimit -n {need}` first (as root where it is refused), or lower --max-concurrency");
+    Err(Error::new(Exit::Preflight, what).help(help))
 }

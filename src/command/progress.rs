@@ -24,7 +24,7 @@ pub(super) async fn shown<T>(
     let period = if bar.is_some() { BAR_PERIOD } else { LINE_PERIOD };
     let mut tick = interval_at(Instant::now() + period, period);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut work, mut before) = (pin!(work), live.view());
+    let (mut work, mut before, mut drawn) = (pin!(work), live.view(), Instant::now());
     // What was sent before this phase is not counted again.
     let origin = before;
     loop {
@@ -38,7 +38,8 @@ pub(super) async fn shown<T>(
             }
             _ = tick.tick() => {
                 let now = live.view();
-                let tokens_per_s = (now.tokens - before.tokens) as f64 / period.as_secs_f64();
+                let since = std::mem::replace(&mut drawn, Instant::now()).elapsed().as_secs_f64();
+                let tokens_per_s = (now.tokens - before.tokens) as f64 / since.max(1e-3);
                 let line = line(&now, &origin, tokens_per_s);
                 match &bar {
                     Some(bar) => {

@@ -1,8 +1,9 @@
 //! `pdbench report`: makes the derived files of a run again, from its manifest and its journal.
 
+use super::manifest::recover_span;
 use super::recorder::write_results;
 use super::{Error, Exit, ReportPlan, Surroundings, input};
-use crate::measure::{Manifest, RequestRecord, Run, State};
+use crate::measure::{Run, State};
 use crate::report::{self, Reported, Style};
 use std::path::Path;
 
@@ -20,22 +21,25 @@ pub(super) fn remake(plan: &ReportPlan, world: &mut Surroundings) -> Result<Exit
     if 0 < back.torn {
         world.note("the last line of the journal is torn and was left out\n");
     }
+    let known = file.summary.map_or(0, |summary| summary.counts.sent);
+    let kept = back.records.iter().filter(|record| record.is_main()).count();
+    if kept < known {
+        let what = format!(
+            "the journal in `{}` has {kept} of {known} requests: a part of it could not be written",
+            directory.display()
+        );
+        return Err(Error::new(Exit::NotWritten, what)
+            .help("the files beside it were made from all of them and are better: they stay as they are"));
+    }
     let mut manifest = file.manifest;
     if manifest.state == State::Running {
-        recover(&mut manifest, &back.records);
+        manifest.state = State::Interrupted;
+        manifest.interrupted_by = Some("it ended without a word; recovered from the journal".to_owned());
+        recover_span(&mut manifest, &back.records);
         world.note("the run had not come to its end: its files are made from what the journal holds\n");
     }
     let run = Run { manifest, records: back.records };
     print_results(directory, &run, world)
-}
-
-/// What a run that died could not write down itself.
-fn recover(manifest: &mut Manifest, records: &[RequestRecord]) {
-    let main = || records.iter().filter(|record| record.is_main());
-    manifest.state = State::Interrupted;
-    manifest.interrupted_by = Some("it ended without a word; recovered from the journal".to_owned());
-    manifest.main_start = main().filter_map(|record| record.sent).min().unwrap_or_default();
-    manifest.main_end = main().map(|record| record.finished).max();
 }
 
 fn print_results(directory: &Path, run: &Run, world: &mut Surroundings) -> Result<Exit, Error> {

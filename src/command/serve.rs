@@ -1,18 +1,19 @@
 //! `pdbench serve`: loads a target, measures, reports.
 
 use super::embedded::Embedded;
-use super::manifest::{Known, manifest, run_id};
+use super::manifest::{Known, manifest, recover_span, run_id};
+use super::preflight::{self, Connections};
 use super::recorder::{Recorder, RunDirectory, write_results};
 use super::requests::{Writing, probe_request, warmup_request};
 use super::{Error, Exit, InterruptedBy, ProbePrompt, ServePlan, Surroundings, TargetPlan, WarmupPrompts};
-use super::{input, preflight, progress};
+use super::{input, progress, secrets};
 use crate::load::{Ending, Live, Load, LoadConfig, Pacing, Pass, PassReport, Prepared};
 use crate::measure::{Kind, Manifest, Run, Stamps, State};
 use crate::report::{self, Reported, Style};
-use crate::runtime::{Clock, Workers};
+use crate::runtime::{Clock, Stop, Workers};
 use crate::wire::Target;
 use crate::wire::openai::BodyOptions;
-use crate::workload::{Request, Workload};
+use crate::workload::{ArrivalProcess, Request, Workload};
 use jiff::Zoned;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -48,7 +49,14 @@ pub(super) async fn serve(plan: ServePlan, world: &mut Surroundings) -> Result<E
             .help("name a writable directory with --output-dir")
     })?;
     raise_descriptor_limit(&plan, requests.len())?;
-    let reached = reach(&plan, &started, clock, world).await?;
+    let mut stop = world.interrupt.signal();
+    let reached = tokio::select! {
+        biased;
+        reached = reach(&plan, &started, clock, world) => Some(reached?),
+        () = stop.reached(Stop::Drain) => None,
+    };
+    let stopped = || Error::new(Exit::Interrupted, "stopped before the load began");
+    let reached = reached.ok_or_else(|| preflight::stopped_early(world).unwrap_or_else(stopped))?;
     let mut passes = passes(&plan, &reached, &run_id, requests);
 
     let live = Arc::new(Live::default());
@@ -69,23 +77,31 @@ pub(super) async fn serve(plan: ServePlan, world: &mut Surroundings) -> Result<E
         simulated: reached.simulated,
         model: reached.model.clone(),
         dataset,
-        requests: &passes.main,
+        num_prompts: passes.main.len(),
         stamps,
     };
     let mut manifest = manifest(known, world);
     let directory = RunDirectory::create(&plan.output_dir, &manifest, &recorder)?;
     announce(&plan, &manifest, directory.path(), world);
     let ran = run_passes(&plan, passes, &mut load, &live, world).await;
-    load.finish().await;
+    let ended = load.finish().await;
     if let Some(embedded) = reached.embedded {
         embedded.stop().await;
     }
-    finish(&plan, &mut manifest, directory, ran?, world)
+    let died = |error| Error::new(Exit::Aborted, "the load ended early").caused_by(error);
+    let ran = ran.and_then(|report| ended.map(|()| report).map_err(died));
+    finish(&plan, &mut manifest, directory, ran, world)
 }
 
 /// Descriptors that one connection costs: one for the client, one more for the cluster in the same process.
 fn raise_descriptor_limit(plan: &ServePlan, requests: usize) -> Result<(), Error> {
-    let connections = plan.max_concurrency.unwrap_or(requests).min(requests.max(plan.num_warmups));
+    let most = requests.max(plan.num_warmups);
+    let connections = match (plan.max_concurrency, plan.arrivals) {
+        (Some(limit), _) => Connections::Exactly(limit.min(most)),
+        (None, ArrivalProcess::AllAtOnce) => Connections::Exactly(most),
+        // An open loop keeps as many as the server is slow.
+        (None, _) => Connections::AtMost(most),
+    };
     let each = match plan.target {
         TargetPlan::Embedded(_) => 2,
         TargetPlan::Remote(_) => 1,
@@ -189,7 +205,7 @@ fn load_config(plan: &ServePlan, reached: &Reached, clock: Clock, world: &Surrou
         clock,
         workers: world.workers,
         pacing,
-        secrets: reached.target.api_key().cloned().into_iter().collect(),
+        secrets: secrets::of(&reached.target, &plan.extra_body).into(),
     }
 }
 
@@ -264,13 +280,18 @@ fn finish(
     plan: &ServePlan,
     manifest: &mut Manifest,
     directory: RunDirectory,
-    ran: PassReport,
+    ran: Result<PassReport, Error>,
     world: &mut Surroundings,
 ) -> Result<Exit, Error> {
     let (path, records, journal_error) = directory.records();
     let stopped = stopped(&ran, world);
-    manifest.main_start = ran.start;
-    manifest.main_end = Some(ran.end);
+    match &ran {
+        Ok(ran) => (manifest.main_start, manifest.main_end) = (ran.start, Some(ran.end)),
+        Err(error) => {
+            world.note(&error.message());
+            recover_span(manifest, &records);
+        }
+    }
     manifest.state = if stopped.is_some() { State::Interrupted } else { State::Complete };
     manifest.interrupted_by = stopped.as_ref().map(|(_, why)| why.clone());
     let run = Run { manifest: manifest.clone(), records };
@@ -295,8 +316,12 @@ fn finish(
 }
 
 /// What stopped a run before its planned end, and the exit status for that.
-fn stopped(ran: &PassReport, world: &Surroundings) -> Option<(Exit, String)> {
-    match (ran.ending, world.interrupt.by()) {
+fn stopped(ran: &Result<PassReport, Error>, world: &Surroundings) -> Option<(Exit, String)> {
+    let ending = match ran {
+        Ok(ran) => ran.ending,
+        Err(error) => return Some((Exit::Aborted, error.to_string())),
+    };
+    match (ending, world.interrupt.by()) {
         (Ending::OverBudget { failed, of }, _) => {
             Some((Exit::Aborted, format!("given up, {failed} of the last {of} requests failed")))
         }

@@ -13,8 +13,9 @@ use tokio::time::sleep_until;
 /// A request has ended; its place is free.
 pub(super) struct Ended {
     pub(super) at: Offset,
-    /// Its record, if it failed.
-    pub(super) failure: Option<Box<RequestRecord>>,
+    pub(super) failed: bool,
+    /// Its record, if it was a probe that failed.
+    pub(super) probe: Option<Box<RequestRecord>>,
     /// Its connection, if it can carry another request.
     pub(super) idle: Option<Idle>,
 }
@@ -29,8 +30,8 @@ pub(super) struct Driver {
     pub(super) idle: Vec<Idle>,
     pub(super) live: Arc<Live>,
     pub(super) drain_timeout: Duration,
-    /// The first failure of the pass.
-    pub(super) first_failure: Option<Box<RequestRecord>>,
+    /// The record of a probe that failed.
+    pub(super) failed_probe: Option<Box<RequestRecord>>,
 }
 
 /// Distance to the next send from which the thread waits for nothing else: tokio's timer may be late by two
@@ -48,6 +49,7 @@ impl Driver {
     ) -> (Self, PassReport) {
         self.pacing.prepare_thread();
         let start = Offset::from(self.clock.now());
+        let last_send = limits.max_duration.map(|most| start + most);
         let mut pacer = Pacer::new(schedule, start, limits);
         let mut end = start;
         let ending = loop {
@@ -59,27 +61,33 @@ impl Driver {
                 pacer.stop();
             }
             match pacer.step(self.clock.now().into()) {
-                Step::Send(turn) => self.send(&pass, turn),
+                Step::Send(turn) => {
+                    if !self.send(&pass, turn) {
+                        pacer.ended(turn.ready, true);
+                        pacer.stop();
+                    }
+                }
                 Step::WaitUntil(due) => end = end.max(self.wait(Some(due), &mut pacer, &mut stop).await),
                 Step::WaitForEnd => end = end.max(self.wait(None, &mut pacer, &mut stop).await),
                 Step::Done(ending) => break ending,
             }
         };
-        end = end.max(self.drain(&mut pacer, ending, &mut stop).await);
-        let first_failure = self.first_failure.take();
-        (self, PassReport { start, end, sent: pacer.sent(), ending, first_failure })
+        end = end.max(self.drain(&mut pacer, ending, last_send, &mut stop).await);
+        let failed_probe = self.failed_probe.take();
+        (self, PassReport { start, end, sent: pacer.sent(), ending, failed_probe })
     }
 
     fn note(&mut self, ended: Ended, pacer: &mut Pacer) {
-        pacer.ended(ended.at, ended.failure.is_some());
+        pacer.ended(ended.at, ended.failed);
         self.idle.extend(ended.idle);
-        if self.first_failure.is_none() {
-            self.first_failure = ended.failure;
+        if ended.probe.is_some() {
+            self.failed_probe = ended.probe;
         }
     }
 
-    /// Stamps and writes the request on an open connection, or leaves both to a shard.
-    fn send(&mut self, pass: &Arc<PassShared>, turn: Turn) {
+    /// Stamps and writes the request on an open connection, or leaves both to a shard; false when no shard
+    /// could take it.
+    fn send(&mut self, pass: &Arc<PassShared>, turn: Turn) -> bool {
         self.live.sent();
         let bytes = &pass.requests[turn.index].bytes;
         while let Some(Idle { shard, connection }) = self.idle.pop() {
@@ -94,16 +102,15 @@ impl Driver {
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => 0,
                 Err(_) => continue,
             };
-            self.start(shard, pass, turn, Some(Open { connection, sent, written }));
-            return;
+            return self.start(shard, pass, turn, Some(Open { connection, sent, written }));
         }
         let shard = turn.index % self.shards.len();
-        self.start(shard, pass, turn, None);
+        self.start(shard, pass, turn, None)
     }
 
-    fn start(&self, shard: usize, pass: &Arc<PassShared>, turn: Turn, open: Option<Open>) {
-        // A shard ends only after its driver.
-        let _ = self.shards[shard].send(Job::Start(Arc::clone(pass), turn, open));
+    /// Leaves a request to its shard; false when the shard is no more.
+    fn start(&self, shard: usize, pass: &Arc<PassShared>, turn: Turn, open: Option<Open>) -> bool {
+        self.shards[shard].send(Job::Start(Arc::clone(pass), turn, open)).is_ok()
     }
 
     /// Waits until `due`, or until something happens before; when the last request noted ended.
@@ -137,8 +144,18 @@ impl Driver {
     }
 
     /// Waits for what is in flight, or cuts it when the time for that is over; when the last request ended.
-    async fn drain(&mut self, pacer: &mut Pacer, ending: Ending, stop: &mut StopSignal) -> Offset {
-        let limit = (ending != Ending::Complete).then(|| self.clock.now() + self.drain_timeout);
+    /// `last_send` is when sending had to end at the latest.
+    async fn drain(
+        &mut self,
+        pacer: &mut Pacer,
+        ending: Ending,
+        last_send: Option<Offset>,
+        stop: &mut StopSignal,
+    ) -> Offset {
+        let limit = match ending {
+            Ending::Complete => last_send.map(|last| Duration::from(last) + self.drain_timeout),
+            _ => Some(self.clock.now() + self.drain_timeout),
+        };
         let mut end = Offset::default();
         let mut cut = false;
         while 0 < pacer.in_flight() {

@@ -44,9 +44,9 @@ impl LegUsage {
         let prefill = self.first.filter(|(_, id)| late_tokens || *id != last_id).map(|(usage, _)| usage);
         let mut completion_tokens = last.completion_tokens;
         if let Some(prefill) = prefill
-            && requested_tokens == Some(completion_tokens + 1)
+            && requested_tokens == completion_tokens.checked_add(1)
         {
-            completion_tokens += prefill.completion_tokens;
+            completion_tokens = completion_tokens.saturating_add(prefill.completion_tokens);
         }
         Some(Total { completion_tokens, prefill, last })
     }

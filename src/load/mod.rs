@@ -56,8 +56,8 @@ pub struct LoadConfig {
     pub workers: Workers,
     /// How the pacer waits.
     pub pacing: Pacing,
-    /// Taken out of every error text.
-    pub secrets: Vec<Secret>,
+    /// Taken out of whatever a server says.
+    pub secrets: Arc<[Secret]>,
 }
 
 /// How the pacer waits for the next send.
@@ -144,8 +144,8 @@ pub struct PassReport {
     pub sent: usize,
     /// Why nothing more was sent.
     pub ending: Ending,
-    /// The first request that failed.
-    pub first_failure: Option<Box<RequestRecord>>,
+    /// The record of a probe that failed.
+    pub failed_probe: Option<Box<RequestRecord>>,
 }
 
 /// A pass as its shards see it.
@@ -167,20 +167,6 @@ pub struct Load {
     driver: Option<Driver>,
     shards: Vec<Worker<()>>,
     next_i: u32,
-}
-
-impl LoadConfig {
-    /// Takes the secrets out of what a server sent back.
-    fn redact(&self, record: &mut RequestRecord) {
-        let texts = [&mut record.error, &mut record.finish_reason, &mut record.text];
-        for text in texts.into_iter().flatten() {
-            for secret in &self.secrets {
-                if !secret.expose().is_empty() && text.contains(secret.expose()) {
-                    *text = text.replace(secret.expose(), "[redacted]");
-                }
-            }
-        }
-    }
 }
 
 impl Load {
@@ -215,7 +201,7 @@ impl Load {
             idle: Vec::new(),
             live,
             drain_timeout: config.timeouts.drain,
-            first_failure: None,
+            failed_probe: None,
         };
         Ok(Self { config, driver: Some(driver), shards: workers, next_i: 0 })
     }
@@ -241,10 +227,19 @@ impl Load {
     }
 
     /// Closes the connections and waits until every record is with the sink.
-    pub async fn finish(mut self) {
+    ///
+    /// # Errors
+    /// When a thread of the load has died with records that it had not handed over.
+    pub async fn finish(mut self) -> io::Result<()> {
         self.driver = None;
+        let mut dead = 0;
         for shard in self.shards {
-            shard.join().await;
+            dead += usize::from(shard.join().await.is_none());
+        }
+        if dead == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!("{dead} threads of the load have died")))
         }
     }
 }

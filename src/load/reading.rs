@@ -7,6 +7,8 @@ use crate::wire::openai::{Answer, BadChunk, Chunk, ChunkReader, Piece, Usage, re
 use crate::wire::sse::{Event, Splitter};
 
 use super::leg_usage::LegUsage;
+use crate::wire::Secret;
+use std::sync::Arc;
 
 /// Reads one response into its record: bytes and stamps in, no sockets, no clock.
 pub(super) struct Reading {
@@ -19,6 +21,12 @@ pub(super) struct Reading {
     pub(super) last_event: Option<Offset>,
     keep_text: bool,
     keep_alive: bool,
+    /// Taken out of whatever the server says.
+    secrets: Arc<[Secret]>,
+    /// How far the request has come, as its stream says; what is read says more.
+    phase: EndedIn,
+    /// When the last bytes came.
+    last_bytes: Offset,
     /// The body as far as it held no event: an error page, or an answer that is no stream.
     opening: Vec<u8>,
     /// Reads from the socket so far; events of one read share a stamp.
@@ -28,7 +36,7 @@ pub(super) struct Reading {
     text_events: u32,
     tokens_told: Told,
     /// An empty-text event with a finish reason: a token only if usage says so.
-    held: Option<Offset>,
+    held: Option<Held>,
     usage: LegUsage,
 }
 
@@ -38,6 +46,13 @@ enum Told {
     NotYet,
     Always { by_usage: u32 },
     Contradicted,
+}
+
+/// An event that may turn out to be a token.
+struct Held {
+    at: Offset,
+    read: u32,
+    usage: Option<Usage>,
 }
 
 /// How far a response has come.
@@ -66,11 +81,16 @@ impl Default for ReadLimits {
 
 /// Bytes of a body without events that are kept to tell what it is.
 const OPENING: usize = 64 << 10;
-/// Bytes of an error body that go into the record.
-const ERROR_BODY: usize = 2 << 10;
+/// Bytes of an explanation that go into the record.
+const ERROR_TEXT: usize = 2 << 10;
 
 impl Reading {
-    pub(super) fn new(record: RequestRecord, limits: ReadLimits, keep_text: bool) -> Self {
+    pub(super) fn new(
+        record: RequestRecord,
+        limits: ReadLimits,
+        keep_text: bool,
+        secrets: Arc<[Secret]>,
+    ) -> Self {
         Self {
             record,
             response: ResponseReader::new(limits.response),
@@ -80,6 +100,9 @@ impl Reading {
             last_event: None,
             keep_text,
             keep_alive: false,
+            secrets,
+            phase: EndedIn::Queue,
+            last_bytes: Offset::default(),
             opening: Vec::new(),
             reads: 0,
             first_token_read: 0,
@@ -89,6 +112,11 @@ impl Reading {
             held: None,
             usage: LegUsage::default(),
         }
+    }
+
+    /// Notes how far the request itself has come.
+    pub(super) fn reached(&mut self, phase: EndedIn) {
+        self.phase = phase;
     }
 
     /// True while no byte of a response has come.
@@ -107,6 +135,7 @@ impl Reading {
     /// How the transport ended, when the response cannot be read on.
     pub(super) fn take(&mut self, mut bytes: &[u8], at: Offset) -> Result<Progress, TransportEnd> {
         self.reads += 1;
+        self.last_bytes = at;
         self.record.bytes += bytes.len() as u64;
         // Taken out for the time of the call, so that its events may change the rest.
         let mut splitter = std::mem::replace(&mut self.splitter, Splitter::new(0));
@@ -148,9 +177,21 @@ impl Reading {
         }
     }
 
-    /// Keeps the first explanation.
+    /// Keeps the first explanation: without secrets, and then no longer than it needs to be.
     pub(super) fn explain(&mut self, what: impl FnOnce() -> String) {
-        self.record.error.get_or_insert_with(what);
+        if self.record.error.is_none() {
+            self.record.error = Some(cut(self.redacted(what()), ERROR_TEXT));
+        }
+    }
+
+    /// A text without the secrets of this run.
+    fn redacted(&self, mut text: String) -> String {
+        for secret in self.secrets.iter().map(Secret::expose).filter(|secret| !secret.is_empty()) {
+            if text.contains(secret) {
+                text = text.replace(secret, "[redacted]");
+            }
+        }
+        text
     }
 
     fn flag(&mut self, flag: Flag) {
@@ -221,8 +262,8 @@ impl Reading {
         };
         self.facts.fault.get_or_insert(fault);
         let bytes = self.record.bytes;
+        let text = self.redacted(String::from_utf8_lossy(data).into_owned());
         self.explain(|| {
-            let text = String::from_utf8_lossy(data);
             let start: String = text.chars().take(120).flat_map(char::escape_debug).collect();
             format!("event within the first {bytes} bytes: {error}: `{start}`")
         });
@@ -236,21 +277,22 @@ impl Reading {
                     Some(code) => format!("{} (code {code})", error.message),
                     None => error.message.clone(),
                 },
-                None => String::from_utf8_lossy(&data[..data.len().min(ERROR_BODY)]).into_owned(),
+                None => String::from_utf8_lossy(data).into_owned(),
             });
         }
         let finishes = chunk.finish_reason.is_some();
         match chunk.piece {
             Piece::None => {}
-            Piece::Role => {
-                if self.record.role.is_none() && self.record.events.is_empty() {
-                    self.record.role = Some(at);
-                }
+            Piece::Role if self.record.role.is_none() && self.record.events.is_empty() => {
+                self.record.role = Some(at);
             }
-            Piece::Token(text) if text.is_empty() && finishes && chunk.token_ids.is_none() => {
-                self.held = Some(at);
+            Piece::Token(text) if !text.is_empty() || !finishes || chunk.token_ids.is_some() => {
+                self.token(&text, chunk.token_ids, chunk.usage, at);
             }
-            Piece::Token(text) => self.token(&text, chunk.token_ids, chunk.usage, at),
+            Piece::Role if !finishes => self.token("", chunk.token_ids, chunk.usage, at),
+            Piece::Role | Piece::Token(_) => {
+                self.held = Some(Held { at, read: self.reads, usage: chunk.usage });
+            }
         }
         if let Some(reason) = chunk.finish_reason {
             self.facts.finished = true;
@@ -306,7 +348,8 @@ impl Reading {
     /// Closes the record.
     pub(super) fn finish(mut self, end: TransportEnd, at: Offset) -> RequestRecord {
         let mut splitter = std::mem::replace(&mut self.splitter, Splitter::new(0));
-        if end == TransportEnd::Complete && splitter.finish(|event| self.event(event, at)) {
+        let last_bytes = self.last_bytes;
+        if end == TransportEnd::Complete && splitter.finish(|event| self.event(event, last_bytes)) {
             self.flag(Flag::Unterminated);
         }
         if end == TransportEnd::Complete && self.is_stream() && !self.facts.answered && !self.facts.encoded {
@@ -327,6 +370,13 @@ impl Reading {
             self.explain(|| "the answer is well-formed but has no token".into());
         }
         self.record.ended_in = self.ended_in(end);
+        if self.record.outcome == Outcome::Ok {
+            // Whatever the connection did after the answer was whole.
+            self.record.ended_in = EndedIn::End;
+            self.record.error = None;
+        }
+        self.record.finish_reason = self.record.finish_reason.take().map(|text| self.redacted(text));
+        self.record.text = self.record.text.take().map(|text| self.redacted(text));
         self.record.finished = at;
         self.record.events.shrink();
         self.record
@@ -337,19 +387,14 @@ impl Reading {
             TransportEnd::Complete => EndedIn::End,
             TransportEnd::Dns => EndedIn::Dns,
             TransportEnd::Tls => EndedIn::Tls,
-            _ if self.record.sent.is_none() => EndedIn::Queue,
-            TransportEnd::Refused | TransportEnd::ConnectTimeout | TransportEnd::ClientPorts => {
-                EndedIn::Connect
-            }
-            _ if self.record.headers.is_none() => EndedIn::Headers,
+            _ if self.record.headers.is_none() => self.phase,
             _ if self.record.events.is_empty() => EndedIn::FirstToken,
             _ => EndedIn::Stream,
         }
     }
 
     fn explain_refusal(&mut self) {
-        let body = &self.opening[..self.opening.len().min(ERROR_BODY)];
-        let body = String::from_utf8_lossy(body).into_owned();
+        let body = String::from_utf8_lossy(&self.opening).into_owned();
         self.explain(|| if body.is_empty() { "an empty body".into() } else { body });
     }
 
@@ -381,11 +426,12 @@ impl Reading {
         };
         let tokens = total.completion_tokens;
         let told: u32 = match self.tokens_told {
-            Told::Always { .. } => self.record.events_tokens.iter().sum(),
+            Told::Always { .. } => sum(&self.record.events_tokens),
             _ => self.record.events.len() as u32,
         };
-        if let Some(at) = self.held.filter(|_| told < tokens) {
-            self.token("", None, None, at);
+        if let Some(held) = self.held.take().filter(|_| told < tokens) {
+            self.reads = held.read;
+            self.token("", None, held.usage, held.at);
         }
         self.record.prefill_usage = total.prefill;
         self.facts.usage_tokens = Some(tokens);
@@ -411,7 +457,7 @@ impl Reading {
             self.flag(Flag::BufferedByProxy);
         }
         let Some(tokens) = self.facts.usage_tokens else { return };
-        let told: u32 = self.record.events_tokens.iter().sum();
+        let told = sum(&self.record.events_tokens);
         let contradicted = !self.record.events_tokens.is_empty() && told != tokens;
         let too_many =
             self.record.ignore_eos && self.record.requested_tokens.is_some_and(|most| most < tokens);
@@ -419,4 +465,15 @@ impl Reading {
             self.flag(Flag::Mismatch);
         }
     }
+}
+
+/// A text cut to at most `most` bytes.
+fn cut(mut text: String, most: usize) -> String {
+    let end = (0..=most.min(text.len())).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+    text.truncate(end);
+    text
+}
+
+fn sum(tokens: &[u32]) -> u32 {
+    tokens.iter().fold(0, |sum, &more| sum.saturating_add(more))
 }

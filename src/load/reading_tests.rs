@@ -3,6 +3,7 @@ use crate::measure::{
     EndedIn, EventTimes, Flag, Flags, Kind, Offset, Outcome, OutputTokensSource, PromptTokensSource,
     RequestRecord, Stamps, TransportEnd,
 };
+use crate::wire::Secret;
 use crate::wire::openai::Usage;
 
 fn record(requested: u32) -> RequestRecord {
@@ -44,7 +45,8 @@ const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\n\r\n";
 
 /// Reads packets that arrive 10 µs apart; the connection closes after the last.
 fn read(requested: u32, packets: &[&str]) -> RequestRecord {
-    let mut reading = Reading::new(record(requested), ReadLimits::default(), true);
+    let mut reading =
+        Reading::new(record(requested), ReadLimits::default(), true, [Secret::new("hunter2")].into());
     let mut end = None;
     for (k, packet) in packets.iter().enumerate() {
         match reading.take(packet.as_bytes(), Offset::from_tenths(100 * (k as u64 + 1))) {
@@ -228,6 +230,45 @@ fn a_refusal_keeps_status_and_body() {
 fn an_encoded_body_is_never_decoded() {
     let got = read(4, &["HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n\r\n", "data: [DONE]\n\n"]);
     assert_eq!((got.outcome, got.events.len()), (Outcome::BadEncoding, 0));
+}
+
+#[test]
+fn a_secret_that_a_server_echoes_is_taken_out_before_the_text_is_cut() {
+    let body = format!("{}hunter2{}", "x".repeat(2045), "y".repeat(100));
+    let head = format!("HTTP/1.1 500 No\r\ncontent-length: {}\r\n\r\n", body.len());
+    let error = read(4, &[&head, &body]).error.unwrap();
+    assert!(!error.contains("hun") && error.len() <= 2048, "{error}");
+    let event = "data: {\"error\":{\"message\":\"bad key hunter2\"}}\n\n";
+    assert_eq!(read(4, &[HEAD, event]).error.as_deref(), Some("bad key [redacted]"));
+}
+
+#[test]
+fn running_usage_on_the_last_empty_event_is_counted() {
+    let event = |text: &str, n: u32, reason: &str| {
+        format!(
+            "data: {{\"id\":\"a\",\"choices\":[{{\"text\":\"{text}\",\"finish_reason\":{reason}}}],\"usage\":{{\"prompt_tokens\":1,\"completion_tokens\":{n}}}}}\n\n"
+        )
+    };
+    let got =
+        read(3, &[HEAD, &event("a", 1, "null"), &event("b", 2, "null"), &event("", 3, "\"stop\""), DONE]);
+    assert_eq!((got.outcome, got.events_tokens.as_slice()), (Outcome::Ok, &[1, 1, 1][..]));
+    assert_eq!(got.flags.get(&Flag::Coalesced), None);
+}
+
+#[test]
+fn a_role_in_every_delta_makes_no_difference() {
+    let delta = |text: &str| {
+        format!("data: {{\"choices\":[{{\"delta\":{{\"role\":\"assistant\",\"content\":\"{text}\"}}}}]}}\n\n")
+    };
+    let got = read(3, &[HEAD, &delta(""), &delta("a"), &delta(""), &delta("b"), DONE]);
+    assert_eq!((got.events.len(), got.flags.get(&Flag::EmptyText)), (3, Some(&1)));
+}
+
+#[test]
+fn what_a_connection_does_after_a_whole_answer_is_no_fault() {
+    let head = "HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\n";
+    let got = read(1, &[head, &token("a"), DONE]);
+    assert_eq!((got.outcome, got.ended_in, got.error), (Outcome::Ok, EndedIn::End, None));
 }
 
 #[test]

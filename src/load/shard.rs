@@ -85,14 +85,14 @@ pub(super) async fn run(context: Arc<ShardContext>, mut jobs: UnboundedReceiver<
             biased;
             job = jobs.recv() => match job {
                 Some(Job::Start(pass, turn, open)) => {
-                    streams.spawn(Stream::new(Arc::clone(&context), pass, turn).run(open));
+                    let sent = open.as_ref().map(|open| open.sent);
+                    streams.spawn(Stream::new(Arc::clone(&context), pass, turn, sent).run(open));
                 }
                 Some(Job::Cancel) => streams.abort_all(),
                 None => break,
             },
             Some(_) = streams.join_next() => {}
             _ = tick.tick() => {
-                context.stamp_clock.measure_offset();
                 context.flush();
             }
         }

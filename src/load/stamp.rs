@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 /// Tells when bytes arrived. The kernel stamps a packet before this process is woken; its stamp is wall-clock
-/// time and is carried over to the run's clock by an offset that is measured again every second.
+/// time and is carried over to the run's clock by an offset that is measured again as soon as the two clocks part.
 #[derive(Debug)]
 pub(super) struct StampClock {
     clock: Clock,
@@ -20,8 +20,22 @@ pub(super) struct StampClock {
     offset_ns: AtomicI64,
 }
 
-/// A kernel stamp further than this from the moment of reading is not believed: the wall clock was set.
+/// A kernel stamp further than this from the moment of reading is not believed.
 const BELIEVED: Duration = Duration::from_secs(5);
+
+/// The wall clock was set when it has moved by more than this against the run's clock. (A thread that loses its
+/// processor between reading one and the other looks the same; measuring again does no harm.)
+const STEP_NS: u64 = 500_000;
+
+/// What one read gave.
+pub(super) struct Arrived {
+    /// Bytes; none at the end of the stream.
+    pub(super) count: usize,
+    /// When the last of them came.
+    pub(super) at: Offset,
+    /// Who says so.
+    pub(super) stamps: Stamps,
+}
 
 /// Bytes read by one shard at a time, and the space for the kernel's control message beside them.
 pub(super) struct ReadBuffer {
@@ -80,22 +94,17 @@ impl StampClock {
         }
     }
 
-    /// Reads without waiting: bytes and when the last of them arrived. Zero bytes at the end.
+    /// Reads without waiting.
     ///
     /// # Errors
     /// `WouldBlock` when there is nothing to read; the connection's own errors.
-    pub(super) fn try_read(
-        &self,
-        stream: &TcpStream,
-        buffer: &mut ReadBuffer,
-    ) -> io::Result<(usize, Offset)> {
+    pub(super) fn try_read(&self, stream: &TcpStream, buffer: &mut ReadBuffer) -> io::Result<Arrived> {
         let mut got = None;
         let tried = stream.try_io(tokio::io::Interest::READABLE, || {
-            let read = self.receive(stream, buffer)?;
-            got = Some(read);
+            let count = got.insert(self.receive(stream, buffer)?).count;
             // A read that did not fill the buffer has drained the socket: say so now and save the call that
             // would find out. (New bytes raise a new event, and a close is never forgotten.)
-            if 0 < read.0 && read.0 < buffer.bytes.len() {
+            if 0 < count && count < buffer.bytes.len() {
                 Err(io::ErrorKind::WouldBlock.into())
             } else {
                 Ok(())
@@ -108,26 +117,29 @@ impl StampClock {
         }
     }
 
-    fn receive(&self, stream: &TcpStream, buffer: &mut ReadBuffer) -> io::Result<(usize, Offset)> {
+    fn receive(&self, stream: &TcpStream, buffer: &mut ReadBuffer) -> io::Result<Arrived> {
         let mut parts = [IoSliceMut::new(&mut buffer.bytes)];
         let control = (self.stamps == Stamps::Kernel).then_some(buffer.control.as_mut_slice());
         let received = recvmsg::<()>(stream.as_raw_fd(), &mut parts, control, MsgFlags::empty())?;
         let now = self.clock.now();
-        let at = received
-            .cmsgs()
-            .ok()
-            .into_iter()
-            .flatten()
-            .find_map(|message| match message {
-                ControlMessageOwned::ScmTimestampns(wall) => self.on_run_clock(wall, now),
-                _ => None,
-            })
-            .unwrap_or(now);
-        Ok((received.bytes, at.into()))
+        let stamp = received.cmsgs().ok().into_iter().flatten().find_map(|message| match message {
+            ControlMessageOwned::ScmTimestampns(wall) => self.on_run_clock(wall, now),
+            _ => None,
+        });
+        let count = received.bytes;
+        Ok(match stamp {
+            Some(at) => Arrived { count, at: at.into(), stamps: Stamps::Kernel },
+            None => Arrived { count, at: now.into(), stamps: Stamps::User },
+        })
     }
 
     /// A wall-clock stamp on the run's clock; `None` when it cannot be true.
     fn on_run_clock(&self, wall: TimeSpec, now: Duration) -> Option<Duration> {
+        let wall_now = nanoseconds(clock_gettime(ClockId::CLOCK_REALTIME).ok()?);
+        let apart = now.as_nanos() as i64 - wall_now;
+        if STEP_NS < apart.abs_diff(self.offset_ns.load(Ordering::Relaxed)) {
+            self.measure_offset();
+        }
         let since_origin = nanoseconds(wall) + self.offset_ns.load(Ordering::Relaxed);
         let at = Duration::from_nanos(u64::try_from(since_origin).ok()?).min(now);
         (now - at < BELIEVED).then_some(at)

@@ -2,19 +2,26 @@ use super::driver::Ended;
 use super::pacer::Turn;
 use super::reading::{Progress, Reading};
 use super::shard::ShardContext;
+use super::stamp::Arrived;
 use super::{Idle, PassShared};
 use crate::measure::{
-    EndedIn, EventTimes, Flag, Flags, Offset, Outcome, OutputTokensSource, RequestRecord, TransportEnd,
+    EndedIn, EventTimes, Flag, Flags, Kind, Offset, Outcome, OutputTokensSource, RequestRecord, Stamps,
+    TransportEnd,
 };
 use nix::errno::Errno;
 use socket2::{Domain, Socket, Type};
 use std::future::poll_fn;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::{Sleep, sleep_until, timeout_at};
+
+/// A kept-alive connection that closes within this after a send had been closed before it.
+const STALE_WITHIN: Duration = Duration::from_secs(1);
 
 /// A connection on which the request has been written, as far as one call could.
 pub(super) struct Open {
@@ -37,8 +44,14 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(shard: Arc<ShardContext>, pass: Arc<PassShared>, turn: Turn) -> Self {
-        let reading = Some(new_reading(&shard, &pass, turn, None));
+    /// A request; `sent` when it has been written already.
+    pub(super) fn new(
+        shard: Arc<ShardContext>,
+        pass: Arc<PassShared>,
+        turn: Turn,
+        sent: Option<Offset>,
+    ) -> Self {
+        let reading = Some(new_reading(&shard, &pass, turn, sent));
         Self { shard, pass, turn, reading, connection: None, end: None, last_read: None }
     }
 
@@ -48,20 +61,23 @@ impl Stream {
         let sent = open.as_ref().map_or_else(|| self.shard.stamp_clock.now(), |open| open.sent);
         self.record().sent = Some(sent);
         let mut end = self.attempt(open).await;
-        if reused && self.was_stale(end) {
+        if reused && self.was_stale(end, sent) {
             // The server had closed the kept-alive connection: the only retry there is.
             self.reading = Some(new_reading(&self.shard, &self.pass, self.turn, Some(sent)));
             self.record().flags.insert(Flag::StaleRetry, 1);
+            let again = self.shard.stamp_clock.now();
             end = self.attempt(None).await;
-            if self.was_stale(end) {
+            if self.was_stale(end, again) {
                 end = TransportEnd::Stale;
             }
         }
         self.end = Some(end);
     }
 
-    fn was_stale(&self, end: TransportEnd) -> bool {
+    /// The server had closed the connection before it saw the request. One that dies later took the request.
+    fn was_stale(&self, end: TransportEnd, sent: Offset) -> bool {
         matches!(end, TransportEnd::Cut | TransportEnd::Reset)
+            && self.shard.stamp_clock.now() - sent < STALE_WITHIN
             && self.reading.as_ref().is_some_and(Reading::is_untouched)
     }
 
@@ -82,20 +98,25 @@ impl Stream {
             },
         };
         self.connection = Some(Arc::clone(&connection));
-        let (deadline, _) = self.deadline();
-        let mut timer = pin!(sleep_until(self.shard.config.clock.at(deadline.into())));
+        self.reading().reached(EndedIn::Send);
+        let mut timer = pin!(sleep_until(self.shard.config.clock.at(self.wake().into())));
         if let Some(end) = self.write(&connection, written, timer.as_mut()).await {
             return end;
         }
+        self.reading().reached(EndedIn::Headers);
         self.read(&connection, timer).await
     }
 
     /// Opens a connection and writes as much of the request as it takes at once.
     async fn connect(&mut self) -> Result<(Arc<TcpStream>, usize), TransportEnd> {
         let shard = Arc::clone(&self.shard);
-        let bytes = &self.pass.requests[self.turn.index].bytes;
+        let pass = Arc::clone(&self.pass);
+        let bytes = &pass.requests[self.turn.index].bytes;
         let opening = connect_and_write(&shard, bytes);
-        match tokio::time::timeout(shard.config.timeouts.connect, opening).await {
+        let patience = shard.stamp_clock.now() + shard.config.timeouts.connect;
+        let (deadline, deadline_end) = self.deadline();
+        self.reading().reached(EndedIn::Connect);
+        match timeout_at(shard.config.clock.at(patience.min(deadline).into()), opening).await {
             Ok(Ok((connection, written))) => {
                 self.record().connected = Some(shard.stamp_clock.now());
                 Ok((Arc::new(connection), written))
@@ -104,6 +125,7 @@ impl Stream {
                 self.reading().explain(|| format!("cannot connect: {error}"));
                 Err(connect_failure(&error))
             }
+            Err(_) if deadline < patience => Err(deadline_end),
             Err(_) => {
                 let waited = shard.config.timeouts.connect;
                 self.reading().explain(|| format!("no connection within {waited:?}"));
@@ -153,7 +175,7 @@ impl Stream {
                 if deadline <= self.shard.stamp_clock.now() {
                     return end;
                 }
-                timer.as_mut().reset(self.shard.config.clock.at(deadline.into()));
+                timer.as_mut().reset(self.shard.config.clock.at(self.wake().into()));
             } else if let Some(end) = self.read_once(connection) {
                 return end;
             }
@@ -166,9 +188,15 @@ impl Stream {
         let mut buffer = shard.buffer();
         let reading = self.reading.as_mut()?;
         match shard.stamp_clock.try_read(connection, &mut buffer) {
-            Ok((0, _)) => Some(reading.closed()),
-            Ok((count, at)) => {
+            Ok(Arrived { count: 0, at, .. }) => {
                 self.last_read = Some(at);
+                Some(reading.closed())
+            }
+            Ok(Arrived { count, at, stamps }) => {
+                self.last_read = Some(at);
+                if stamps == Stamps::User {
+                    reading.record.stamps = Stamps::User;
+                }
                 let before = reading.record.events.len();
                 let progress = reading.take(buffer.bytes(count), at);
                 shard.live.tokens((reading.record.events.len() - before) as u64);
@@ -184,6 +212,12 @@ impl Stream {
                 Some(TransportEnd::Reset)
             }
         }
+    }
+
+    /// When to look at the deadline again: the next event may bring it no nearer than this.
+    fn wake(&self) -> Offset {
+        let soon = self.shard.stamp_clock.now() + self.shard.config.timeouts.idle;
+        self.deadline().0.min(soon)
     }
 
     /// When the request runs out of time as things stand, and what that is called.
@@ -210,19 +244,22 @@ impl Drop for Stream {
         let now = self.shard.stamp_clock.now();
         let at = self.last_read.filter(|_| end == TransportEnd::Complete).unwrap_or(now);
         let reusable = end == TransportEnd::Complete && reading.reusable();
-        let mut record = reading.finish(end, at);
+        let finished = catch_unwind(AssertUnwindSafe(|| reading.finish(end, at)));
+        let mut record = finished.unwrap_or_else(|_| {
+            new_reading(&self.shard, &self.pass, self.turn, None).finish(TransportEnd::Internal, at)
+        });
         if record.outcome == Outcome::Internal {
             record.error.get_or_insert_with(|| "a task of pdbench panicked".into());
         }
-        self.shard.config.redact(&mut record);
         self.shard.live.ended(&record);
         let idle = self
             .connection
             .take()
             .filter(|_| reusable)
             .map(|connection| Idle { shard: self.shard.number, connection });
-        let failure = record.outcome.is_failure().then(|| Box::new(record.clone()));
-        self.shard.hand_over(Ended { at, failure, idle }, record);
+        let failed = record.outcome.is_failure();
+        let probe = (record.kind == Kind::Probe && failed).then(|| Box::new(record.clone()));
+        self.shard.hand_over(Ended { at, failed, probe, idle }, record);
     }
 }
 
@@ -258,6 +295,8 @@ fn connect_failure(error: &io::Error) -> TransportEnd {
             TransportEnd::ClientPorts
         }
         Some(Errno::ETIMEDOUT) => TransportEnd::ConnectTimeout,
+        // From the first write: the connection had been open.
+        Some(Errno::ECONNRESET | Errno::EPIPE) => TransportEnd::Reset,
         _ => TransportEnd::Refused,
     }
 }
@@ -296,5 +335,5 @@ fn new_reading(shard: &ShardContext, pass: &PassShared, turn: Turn, sent: Option
         attempt: 1,
         text: None,
     };
-    Reading::new(record, shard.config.read_limits, shard.config.keep_text)
+    Reading::new(record, shard.config.read_limits, shard.config.keep_text, Arc::clone(&shard.config.secrets))
 }

@@ -46,8 +46,6 @@ pub struct Head {
     pub status: u16,
     /// The connection may carry a further request.
     pub keep_alive: bool,
-    /// `content-type`, as sent.
-    pub content_type: Option<String>,
     /// `content-encoding` unless it is `identity`.
     pub content_encoding: Option<String>,
     /// `location`.
@@ -256,7 +254,6 @@ fn parse_head(bytes: &[u8]) -> Result<(Head, State), Http1Error> {
                 let has = |word| lower.split(',').any(|token| token.trim() == word);
                 head.keep_alive = (head.keep_alive || has("keep-alive")) && !has("close");
             }
-            "content-type" => head.content_type = Some(value),
             "content-encoding" if lower != "identity" && !lower.is_empty() => {
                 head.content_encoding = Some(value);
             }

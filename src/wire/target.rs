@@ -56,7 +56,7 @@ pub struct Target {
     host: String,
     port: u16,
     base_path: String,
-    headers: Vec<(String, String)>,
+    headers: Vec<(String, Secret)>,
     api_key: Option<Secret>,
 }
 
@@ -136,7 +136,7 @@ impl Target {
             });
         }
         check_value(name, value)?;
-        self.headers.push((name.to_owned(), value.to_owned()));
+        self.headers.push((name.to_owned(), Secret::new(value)));
         Ok(self)
     }
 
@@ -170,7 +170,7 @@ impl Target {
     }
 
     /// Headers sent with each request.
-    pub fn headers(&self) -> &[(String, String)] {
+    pub fn headers(&self) -> &[(String, Secret)] {
         &self.headers
     }
 

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "no test program uses all of it")]
 
+pub mod script;
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use pdbench::Exit;

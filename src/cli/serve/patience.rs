@@ -22,7 +22,7 @@ pub(super) struct PatienceArgs {
     /// Longest time of a whole request, seconds [default: no limit]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     timeout_request: Option<Duration>,
-    /// After --max-duration, time for the requests in flight, seconds
+    /// Time for the requests in flight when sending ends early, by --max-duration or too many failures, seconds
     #[arg(long, default_value = "30", value_name = "SECONDS", value_parser = seconds_or_zero)]
     drain_timeout: Duration,
     /// Largest event of a stream, bytes

@@ -80,7 +80,7 @@ pub fn head(target: &Target, path: &str, id: &str, body: &[u8]) -> Vec<u8> {
         line("authorization", &format!("Bearer {}", key.expose()));
     }
     for (name, value) in target.headers() {
-        line(name, value);
+        line(name, value.expose());
     }
     line("content-length", &body.len().to_string());
     bytes.extend_from_slice(b"\r\n");

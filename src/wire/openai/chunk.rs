@@ -249,7 +249,8 @@ fn server_error(wire: &WireChunk<'_>) -> Option<ServerError> {
     };
     if let Some(raw) = wire.error {
         return match serde_json::from_str::<Value>(raw.get()) {
-            Ok(Value::Null) | Err(_) => None,
+            Ok(Value::Null) => None,
+            Err(_) => Some(ServerError { message: raw.get().to_owned(), code: None }),
             Ok(Value::Object(fields)) => {
                 let text = |key: &str| match fields.get(key) {
                     None | Some(Value::Null) => None,

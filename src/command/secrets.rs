@@ -1,0 +1,128 @@
+//! What must not be kept: which parts of a command line, of headers and of bodies are secret.
+
+use crate::wire::{Secret, Target};
+use serde_json::{Map, Value};
+
+/// Everything secret that a run sends, so that it can be taken out of what a server says.
+pub(super) fn of(target: &Target, extra_body: &Map<String, Value>) -> Vec<Secret> {
+    let headers = target.headers().iter().filter(|(name, _)| !is_open_header(name));
+    let mut secrets: Vec<Secret> = target.api_key().cloned().into_iter().collect();
+    secrets.extend(headers.map(|(_, value)| value.clone()));
+    collect(extra_body, &mut secrets);
+    // A longer secret may hold a shorter one.
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
+    secrets
+}
+
+fn collect(fields: &Map<String, Value>, secrets: &mut Vec<Secret>) {
+    for (key, value) in fields {
+        match value {
+            Value::String(text) if is_secret_key(key) => secrets.push(Secret::new(text.as_str())),
+            Value::Object(fields) => collect(fields, secrets),
+            _ => {}
+        }
+    }
+}
+
+/// Headers whose values may be shown.
+const OPEN_HEADERS: [&str; 4] = ["accept", "content-type", "user-agent", "x-request-id"];
+
+/// A command line without the values that may be secret: headers off a short list, keys of the body that look
+/// like secrets, credentials in URLs.
+pub(super) fn redacted(arguments: &[String]) -> Vec<String> {
+    let mut shown = Vec::with_capacity(arguments.len());
+    let mut flag = String::new();
+    for argument in arguments {
+        let (name, value, joined) = match argument.split_once('=').filter(|_| argument.starts_with("--")) {
+            Some((name, value)) => (name.replace('_', "-"), value, true),
+            None if argument.starts_with("--") => {
+                flag = argument.replace('_', "-");
+                shown.push(argument.clone());
+                continue;
+            }
+            None => (flag.clone(), argument.as_str(), false),
+        };
+        let value = redact_value(&name, value);
+        shown.push(if joined { format!("{}={value}", &argument[..name.len()]) } else { value });
+    }
+    shown
+}
+
+fn redact_value(flag: &str, value: &str) -> String {
+    match flag {
+        "--header" => match value.split_once('=') {
+            Some((name, _)) if is_open_header(name) => value.to_owned(),
+            Some((name, _)) => format!("{name}=[redacted]"),
+            None => "[redacted]".to_owned(),
+        },
+        "--extra-body" => match serde_json::from_str::<serde_json::Value>(value) {
+            Ok(mut body) => {
+                redact_json(&mut body);
+                body.to_string()
+            }
+            Err(_) => "[redacted]".to_owned(),
+        },
+        _ => match (value.split_once("://"), value.rfind('@')) {
+            (Some((scheme, rest)), Some(_)) => {
+                let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+                match rest[..end].rfind('@') {
+                    Some(at) => format!("{scheme}://[redacted]@{}", &rest[at + 1..]),
+                    None => value.to_owned(),
+                }
+            }
+            _ => value.to_owned(),
+        },
+    }
+}
+
+fn is_open_header(name: &str) -> bool {
+    OPEN_HEADERS.contains(&name.to_ascii_lowercase().as_str())
+}
+
+fn is_secret_key(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    ["key", "token", "secret", "auth", "cookie"].iter().any(|word| key.contains(word))
+}
+
+fn redact_json(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            for (key, value) in fields {
+                if is_secret_key(key) && !value.is_number() {
+                    *value = "[redacted]".into();
+                } else {
+                    redact_json(value);
+                }
+            }
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(redact_json),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stored_command_line_holds_no_secret() {
+        let typed = [
+            "pdbench",
+            "serve",
+            "--base-url",
+            "http://user:hunter2@host:1/x@y",
+            "--header",
+            "X-Api-Key=hunter2",
+            "x-tenant=hunter2",
+            "user-agent=me",
+            "--extra_body={\"a\":{\"auth_token\":\"hunter2\"},\"max_tokens\":4}",
+            "--label",
+            "a@b",
+        ];
+        let shown = redacted(&typed.map(str::to_owned)).join(" ");
+        assert!(!shown.contains("hunter2"), "{shown}");
+        for kept in ["user-agent=me", "X-Api-Key=", "host:1/x@y", "\"max_tokens\":4", "a@b"] {
+            assert!(shown.contains(kept), "{kept}: {shown}");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! A server that answers each request by a script: bytes, pauses, and an end. Raw TCP, so that it can do what no
+//! HTTP server would.
+
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// One thing that the server does.
+#[derive(Clone, Debug)]
+pub enum Act {
+    /// Writes these bytes, as one packet where the system lets it.
+    Write(Vec<u8>),
+    /// Waits, in tokio's time.
+    Wait(Duration),
+    /// Closes the connection.
+    Close,
+    /// Resets it.
+    Reset,
+    /// Keeps it open and says nothing more.
+    Hang,
+}
+
+/// A server that plays its scripts in turn, one a request, the last one for all that follow.
+pub struct ScriptServer {
+    /// Its base URL.
+    pub url: String,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl ScriptServer {
+    pub async fn start(scripts: Vec<Vec<Act>>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let task = tokio::spawn(async move {
+            let next = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+            let mut connections = tokio::task::JoinSet::new();
+            loop {
+                let (connection, _) = listener.accept().await.unwrap();
+                connections.spawn(serve(connection, scripts.clone(), std::sync::Arc::clone(&next)));
+            }
+        });
+        Self { url, task }
+    }
+}
+
+impl Drop for ScriptServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(
+    mut connection: TcpStream,
+    scripts: Vec<Vec<Act>>,
+    next: std::sync::Arc<std::sync::atomic::AtomicUsize>,
+) {
+    connection.set_nodelay(true).unwrap();
+    while let Some(method) = read_request(&mut connection).await {
+        if method == "GET" {
+            let answer = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
+            connection.write_all(answer).await.unwrap();
+            continue;
+        }
+        let turn = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        for act in &scripts[turn.min(scripts.len() - 1)] {
+            match act {
+                Act::Write(bytes) => {
+                    if connection.write_all(bytes).await.is_err() {
+                        return;
+                    }
+                }
+                Act::Wait(time) => tokio::time::sleep(*time).await,
+                Act::Close => return,
+                Act::Reset => {
+                    socket2::SockRef::from(&connection).set_linger(Some(Duration::ZERO)).unwrap();
+                    return;
+                }
+                Act::Hang => {
+                    let mut rest = Vec::new();
+                    let _ = connection.read_to_end(&mut rest).await;
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Reads a whole request and gives its method; `None` when the client is gone.
+async fn read_request(connection: &mut TcpStream) -> Option<String> {
+    let mut bytes = Vec::new();
+    let head_end = loop {
+        if let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+            break at + 4;
+        }
+        if connection.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    };
+    let head = String::from_utf8_lossy(&bytes[..head_end]).to_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let whole = head_end + length.map_or(0, |length| length.trim().parse().unwrap());
+    while bytes.len() < whole {
+        if connection.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    }
+    Some(head.split(' ').next().unwrap().to_uppercase())
+}
+
+/// The head of a chunked event stream.
+pub fn stream_head() -> Act {
+    Act::Write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_vec())
+}
+
+/// One chunk of a chunked body.
+pub fn chunk(data: &str) -> Act {
+    Act::Write(format!("{:x}\r\n{data}\r\n", data.len()).into_bytes())
+}
+
+/// The end of a chunked body.
+pub fn end() -> Act {
+    Act::Write(b"0\r\n\r\n".to_vec())
+}
+
+/// A token event.
+pub fn token(text: &str) -> String {
+    format!(
+        "data: {{\"id\":\"a\",\"choices\":[{{\"index\":0,\"text\":\"{text}\",\"finish_reason\":null}}]}}\n\n"
+    )
+}
+
+/// The usage event of a whole answer of `tokens`, and `[DONE]`.
+pub fn usage_and_done(tokens: u32) -> String {
+    format!(
+        "data: {{\"id\":\"a\",\"choices\":[],\"usage\":{{\"prompt_tokens\":7,\"completion_tokens\":{tokens}}}}}\n\n\
+         data: [DONE]\n\n"
+    )
+}
+
+/// A whole answer of so many tokens, at once.
+pub fn whole(tokens: u32) -> Vec<Act> {
+    let mut acts = vec![stream_head()];
+    acts.extend((0..tokens).map(|_| chunk(&token("x"))));
+    acts.extend([chunk(&usage_and_done(tokens)), end()]);
+    acts
+}
