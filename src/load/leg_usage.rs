@@ -1,5 +1,4 @@
 use crate::wire::openai::Usage;
-use std::borrow::Cow;
 
 /// The usage objects of a response, which a proxy may have joined from the streams of two legs.
 #[derive(Default)]
@@ -24,12 +23,12 @@ pub(super) struct Total {
 
 impl LegUsage {
     /// Takes a usage object, with the id of its event and whether a finish reason has been seen.
-    pub(super) fn note(&mut self, usage: Usage, id: Cow<'_, str>, finished: bool) {
+    pub(super) fn note(&mut self, usage: Usage, id: &str, finished: bool) {
         if self.first.is_none() {
-            self.first = Some((usage, id.clone().into_owned()));
+            self.first = Some((usage, id.to_owned()));
             self.first_after_finish = finished;
         }
-        self.last = Some((usage, id.into_owned()));
+        self.last = Some((usage, id.to_owned()));
     }
 
     /// Tells that a token event came.

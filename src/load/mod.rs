@@ -13,6 +13,7 @@ mod reading_tests;
 mod shard;
 mod stamp;
 mod stream;
+mod tally;
 
 pub use live::{Live, LiveView};
 pub use pacer::Ending;

@@ -1,13 +1,11 @@
+use super::tally::{Tally, TokenEvent};
 use crate::measure::{
-    EndedIn, Flag, Offset, Outcome, OutputTokensSource, PromptTokensSource, RequestRecord, Rules,
-    StreamFacts, StreamFault, TransportEnd,
+    EndedIn, Flag, Offset, Outcome, RequestRecord, Rules, StreamFacts, StreamFault, TransportEnd,
 };
-use crate::wire::http1::{Head, Http1Error, Limits, Part, ResponseReader};
-use crate::wire::openai::{Answer, BadChunk, Chunk, ChunkReader, Piece, Usage, read_answer};
-use crate::wire::sse::{Event, Splitter};
-
-use super::leg_usage::LegUsage;
 use crate::wire::Secret;
+use crate::wire::http1::{Head, Http1Error, Limits, Part, ResponseReader};
+use crate::wire::openai::{Answer, BadChunk, Chunk, ChunkReader, Piece, read_answer};
+use crate::wire::sse::{Event, Splitter};
 use std::sync::Arc;
 
 /// Reads one response into its record: bytes and stamps in, no sockets, no clock.
@@ -29,30 +27,7 @@ pub(super) struct Reading {
     last_bytes: Offset,
     /// The body as far as it held no event: an error page, or an answer that is no stream.
     opening: Vec<u8>,
-    /// Reads from the socket so far; events of one read share a stamp.
-    reads: u32,
-    first_token_read: u32,
-    last_token_read: u32,
-    text_events: u32,
-    tokens_told: Told,
-    /// An empty-text event with a finish reason: a token only if usage says so.
-    held: Option<Held>,
-    usage: LegUsage,
-}
-
-/// Whether the server tells the tokens of each event, by token ids or running usage.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Told {
-    NotYet,
-    Always { by_usage: u32 },
-    Contradicted,
-}
-
-/// An event that may turn out to be a token.
-struct Held {
-    at: Offset,
-    read: u32,
-    usage: Option<Usage>,
+    tally: Tally,
 }
 
 /// How far a response has come.
@@ -104,13 +79,7 @@ impl Reading {
             phase: EndedIn::Queue,
             last_bytes: Offset::default(),
             opening: Vec::new(),
-            reads: 0,
-            first_token_read: 0,
-            last_token_read: 0,
-            text_events: 0,
-            tokens_told: Told::NotYet,
-            held: None,
-            usage: LegUsage::default(),
+            tally: Tally::new(keep_text),
         }
     }
 
@@ -134,7 +103,7 @@ impl Reading {
     /// # Errors
     /// How the transport ended, when the response cannot be read on.
     pub(super) fn take(&mut self, mut bytes: &[u8], at: Offset) -> Result<Progress, TransportEnd> {
-        self.reads += 1;
+        self.tally.read();
         self.last_bytes = at;
         self.record.bytes += bytes.len() as u64;
         // Taken out for the time of the call, so that its events may change the rest.
@@ -194,10 +163,6 @@ impl Reading {
         text
     }
 
-    fn flag(&mut self, flag: Flag) {
-        *self.record.flags.entry(flag).or_insert(0) += 1;
-    }
-
     fn head(&mut self, head: Head, at: Offset) {
         self.record.headers = Some(at);
         self.record.http_status = Some(head.status);
@@ -239,13 +204,13 @@ impl Reading {
         }
         if event.data == b"[DONE]" {
             if self.facts.done {
-                self.flag(Flag::AfterDone);
+                self.record.flag(Flag::AfterDone);
             }
             self.facts.done = true;
             return;
         }
         if self.facts.done {
-            self.flag(Flag::AfterDone);
+            self.record.flag(Flag::AfterDone);
         }
         let mut chunks = std::mem::take(&mut self.chunks);
         match chunks.read(event.data) {
@@ -287,62 +252,22 @@ impl Reading {
                 self.record.role = Some(at);
             }
             Piece::Token(text) if !text.is_empty() || !finishes || chunk.token_ids.is_some() => {
-                self.token(&text, chunk.token_ids, chunk.usage, at);
+                let event = TokenEvent { text, ids: chunk.token_ids, usage: chunk.usage };
+                self.tally.token(&mut self.record, &event, at);
             }
-            Piece::Role if !finishes => self.token("", chunk.token_ids, chunk.usage, at),
-            Piece::Role | Piece::Token(_) => {
-                self.held = Some(Held { at, read: self.reads, usage: chunk.usage });
+            Piece::Role if !finishes => {
+                let event = TokenEvent { ids: chunk.token_ids, usage: chunk.usage, ..TokenEvent::default() };
+                self.tally.token(&mut self.record, &event, at);
             }
+            Piece::Role | Piece::Token(_) => self.tally.hold(chunk.usage, at),
         }
         if let Some(reason) = chunk.finish_reason {
             self.facts.finished = true;
             self.record.finish_reason = Some(reason.into_owned());
         }
         if let Some(usage) = chunk.usage {
-            self.usage.note(usage, chunk.id.unwrap_or_default(), self.facts.finished);
+            self.tally.usage(usage, chunk.id.unwrap_or_default(), self.facts.finished);
         }
-    }
-
-    fn token(&mut self, text: &str, ids: Option<u32>, usage: Option<Usage>, at: Offset) {
-        self.held = None;
-        if self.record.events.is_empty() {
-            self.first_token_read = self.reads;
-        } else if self.last_token_read == self.reads {
-            self.flag(Flag::Coalesced);
-        }
-        self.last_token_read = self.reads;
-        self.usage.token_event();
-        self.record.events.push(at);
-        if text.is_empty() {
-            self.flag(Flag::EmptyText);
-        } else {
-            self.text_events += 1;
-            if self.keep_text {
-                self.record.text.get_or_insert_with(String::new).push_str(text);
-            }
-        }
-        self.tokens_of_event(ids, usage);
-    }
-
-    /// Notes how many tokens the event carries, as long as every event so far has told.
-    fn tokens_of_event(&mut self, ids: Option<u32>, usage: Option<Usage>) {
-        let so_far = match self.tokens_told {
-            Told::NotYet if self.record.events.len() == 1 => 0,
-            Told::Always { by_usage } => by_usage,
-            _ => return,
-        };
-        let total = usage.map(|usage| usage.completion_tokens);
-        let tokens = ids.or(total.and_then(|total| total.checked_sub(so_far)));
-        self.tokens_told = match tokens {
-            Some(tokens) => {
-                self.record.events_tokens.push(tokens);
-                Told::Always { by_usage: total.unwrap_or(so_far) }
-            }
-            None => {
-                self.record.events_tokens.clear();
-                Told::Contradicted
-            }
-        };
     }
 
     /// Closes the record.
@@ -350,13 +275,17 @@ impl Reading {
         let mut splitter = std::mem::replace(&mut self.splitter, Splitter::new(0));
         let last_bytes = self.last_bytes;
         if end == TransportEnd::Complete && splitter.finish(|event| self.event(event, last_bytes)) {
-            self.flag(Flag::Unterminated);
+            self.record.flag(Flag::Unterminated);
         }
         if end == TransportEnd::Complete && self.is_stream() && !self.facts.answered && !self.facts.encoded {
             self.whole_answer();
         }
-        self.count_tokens();
-        self.flag_oddities();
+        let tally = std::mem::replace(&mut self.tally, Tally::new(false));
+        self.facts.usage_tokens = tally.close(&mut self.record);
+        self.facts.token_events = self.record.events.len() as u32;
+        if self.facts.answered && self.facts.finished && !self.facts.done && 0 < self.facts.token_events {
+            self.record.flag(Flag::MissingDone);
+        }
         let refused = self.facts.status.is_some_and(|status| !(200..300).contains(&status));
         if refused {
             self.explain_refusal();
@@ -407,62 +336,13 @@ impl Reading {
                 self.facts.finished = finish_reason.is_some();
                 self.record.finish_reason = finish_reason;
                 if let Some(usage) = usage {
-                    self.usage.note(usage, "".into(), true);
+                    self.tally.usage(usage, "", true);
                 }
-                self.flag(Flag::BufferedByProxy);
+                self.record.flag(Flag::BufferedByProxy);
                 if self.keep_text {
                     self.record.text = Some(text);
                 }
             }
-        }
-    }
-
-    /// Prompt and output tokens, from the last usage where there is one.
-    fn count_tokens(&mut self) {
-        let Some(total) = std::mem::take(&mut self.usage).total(self.record.requested_tokens) else {
-            self.record.output_tokens = self.record.events.len() as u32;
-            self.record.output_tokens_source = OutputTokensSource::Events;
-            return;
-        };
-        let tokens = total.completion_tokens;
-        let told: u32 = match self.tokens_told {
-            Told::Always { .. } => sum(&self.record.events_tokens),
-            _ => self.record.events.len() as u32,
-        };
-        if let Some(held) = self.held.take().filter(|_| told < tokens) {
-            self.reads = held.read;
-            self.token("", None, held.usage, held.at);
-        }
-        self.record.prefill_usage = total.prefill;
-        self.facts.usage_tokens = Some(tokens);
-        self.record.output_tokens = tokens;
-        self.record.output_tokens_source = OutputTokensSource::Usage;
-        self.record.cached_tokens = total.last.cached_tokens;
-        if 0 < total.last.prompt_tokens {
-            self.record.prompt_tokens = total.last.prompt_tokens;
-            self.record.prompt_tokens_source = PromptTokensSource::Usage;
-        }
-    }
-
-    fn flag_oddities(&mut self) {
-        self.facts.token_events = self.record.events.len() as u32;
-        if self.facts.answered
-            && !self.facts.done
-            && self.facts.finished
-            && self.record.events.first().is_some()
-        {
-            self.flag(Flag::MissingDone);
-        }
-        if 2 <= self.facts.token_events && self.first_token_read == self.last_token_read {
-            self.flag(Flag::BufferedByProxy);
-        }
-        let Some(tokens) = self.facts.usage_tokens else { return };
-        let told = sum(&self.record.events_tokens);
-        let contradicted = !self.record.events_tokens.is_empty() && told != tokens;
-        let too_many =
-            self.record.ignore_eos && self.record.requested_tokens.is_some_and(|most| most < tokens);
-        if tokens < self.text_events || contradicted || too_many {
-            self.flag(Flag::Mismatch);
         }
     }
 }
@@ -472,8 +352,4 @@ fn cut(mut text: String, most: usize) -> String {
     let end = (0..=most.min(text.len())).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
     text.truncate(end);
     text
-}
-
-fn sum(tokens: &[u32]) -> u32 {
-    tokens.iter().fold(0, |sum, &more| sum.saturating_add(more))
 }

@@ -161,6 +161,11 @@ impl RequestRecord {
         self.outcome == Outcome::Ok
     }
 
+    /// Counts a flag once more.
+    pub fn flag(&mut self, flag: Flag) {
+        *self.flags.entry(flag).or_insert(0) += 1;
+    }
+
     /// True when it is part of the measured load.
     pub fn is_main(&self) -> bool {
         self.kind == Kind::Main
