@@ -216,9 +216,16 @@ impl ChunkReader {
     }
 }
 
+/// Parses an object; serde alone would take a list for one.
+fn parse_object(text: &str) -> Result<WireChunk<'_>, BadChunk> {
+    if !text.trim_start().starts_with('{') {
+        return Err(BadChunk::Json("not a JSON object".to_owned()));
+    }
+    serde_json::from_str(text).map_err(|error| BadChunk::Json(error.to_string()))
+}
+
 fn parse(text: &str) -> Result<Chunk<'_>, BadChunk> {
-    let wire: WireChunk<'_> =
-        serde_json::from_str(text).map_err(|error| BadChunk::Json(error.to_string()))?;
+    let wire = parse_object(text)?;
     let error = server_error(&wire);
     let mut chunk = Chunk {
         id: wire.id.map(RawValue::get),
@@ -299,7 +306,7 @@ pub fn read_answer(body: &[u8]) -> Answer {
     if text.is_empty() {
         return told("an empty body".into());
     }
-    let Ok(wire) = serde_json::from_str::<WireChunk<'_>>(text) else {
+    let Ok(wire) = parse_object(text) else {
         return told(format!("expected an event stream, got `{}`", excerpt(text, 200)));
     };
     if let Some(error) = server_error(&wire) {
