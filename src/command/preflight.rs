@@ -189,6 +189,14 @@ async fn refusal(target: &Target, path: &str, record: &RequestRecord) -> Error {
     }
 }
 
+/// Raises the limit of open files as far as this process may: a server does not know what will come.
+pub(super) fn raise_descriptor_limit_fully() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // What cannot be raised stays: connections beyond it wait in the listener's queue.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
 /// How many connections a run opens at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Connections {

@@ -1,6 +1,7 @@
 //! `pdbench sim`: the simulated cluster as a server.
 
 use super::embedded::listen;
+use super::preflight::raise_descriptor_limit_fully;
 use super::{Error, Exit, SimPlan, Surroundings, input};
 use crate::runtime::Clock;
 use crate::sim::{self, TruthSink};
@@ -18,6 +19,7 @@ pub(super) async fn serve_sim(plan: SimPlan, world: &mut Surroundings) -> Result
             .caused_by(error)
             .help("name an address of this machine with --host and a free port with --port")
     };
+    raise_descriptor_limit_fully();
     let listener = listen(plan.address).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let truth = plan.truth_log.as_deref().map(truth_sink).transpose()?;
