@@ -1,7 +1,7 @@
 use crate::load::{ReadLimits, Timeouts};
 use crate::measure::Slo;
 use crate::sim;
-use crate::wire::openai::TokensField;
+use crate::wire::openai::{ChatContent, TokensField};
 use crate::wire::{Endpoint, Target};
 use crate::workload::{ArrivalProcess, Burstiness, Custom, Normalise, Sonnet};
 use serde_json::{Map, Value};
@@ -61,8 +61,12 @@ pub struct ServePlan {
     /// The chat field that carries the output length.
     pub chat_tokens_field: TokensField,
     /// Merged last into each body: sampling parameters, then what the user adds.
+    /// Log probabilities per token, of completions.
+    pub logprobs: Option<u32>,
     pub extra_body: Map<String, Value>,
     /// What request ids begin with; `None` for the run's id.
+    /// The form of a chat's one message.
+    pub chat_content: ChatContent,
     pub request_id_prefix: Option<String>,
     /// Objectives.
     pub slo: Slo,

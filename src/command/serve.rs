@@ -148,7 +148,9 @@ fn passes(plan: &ServePlan, reached: &Reached, run_id: &str, requests: Vec<Reque
     let probe = match (plan.probe, &first) {
         (ProbePrompt::None, _) | (_, None) => None,
         (ProbePrompt::First, Some(first)) => {
+            logprobs: plan.logprobs,
             let output_tokens = first.output_tokens.min(10);
+            chat_content: plan.chat_content,
             Some(Request { output_tokens, ..first.clone() })
         }
         (ProbePrompt::Own, Some(first)) => Some(probe_request(run_id, first.output_tokens)),

@@ -138,3 +138,5 @@ impl ServeArgs {
         })
     }
 }
+            logprobs: self.sampling.logprobs,
+            chat_content: self.sampling.chat_content(),
