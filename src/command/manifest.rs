@@ -2,9 +2,9 @@
 
 use super::{DatasetPlan, ServePlan, Surroundings, TargetPlan};
 use crate::load::Prepared;
-use crate::measure::{DatasetFacts, Manifest, Offset, SCHEMA, Settings, Stamps, State, TargetFacts};
+use crate::measure::{DatasetFacts, Manifest, Offset, RampUp, SCHEMA, Settings, Stamps, State, TargetFacts};
 use crate::wire::Target;
-use crate::workload::{Burstiness, OutputLen};
+use crate::workload::{ArrivalProcess, Burstiness, OutputLen};
 use jiff::Zoned;
 use std::net::SocketAddr;
 
@@ -23,6 +23,7 @@ pub(super) struct Known<'a> {
     /// It is a simulator of ours.
     pub(super) simulated: bool,
     pub(super) model: String,
+    pub(super) model_id: Option<String>,
     pub(super) dataset: DatasetFacts,
     pub(super) requests: &'a [Prepared],
     pub(super) stamps: Stamps,
@@ -68,6 +69,7 @@ fn target_facts(known: &Known<'_>) -> TargetFacts {
         endpoint: known.plan.path.clone(),
         backend: known.plan.backend.clone(),
         model: known.model.clone(),
+        model_id: known.model_id.clone(),
         addresses: match embedded {
             true => Vec::new(),
             false => known.addresses.iter().map(ToString::to_string).collect(),
@@ -94,6 +96,14 @@ fn settings(plan: &ServePlan, requests: &[Prepared]) -> Settings {
     Settings {
         num_prompts: requests.len(),
         request_rate: plan.arrivals.rate(),
+        ramp_up: match plan.arrivals {
+            ArrivalProcess::Ramp(ramp) => Some(RampUp {
+                strategy: ramp.shape().word().to_owned(),
+                start_rps: ramp.start(),
+                end_rps: ramp.end(),
+            }),
+            _ => None,
+        },
         burstiness,
         max_concurrency: plan.max_concurrency,
         max_duration_s: plan.max_duration.map(|most| most.as_secs_f64()),
@@ -108,6 +118,8 @@ fn settings(plan: &ServePlan, requests: &[Prepared]) -> Settings {
         slo: plan.slo.clone(),
         max_error_rate: plan.max_error_rate,
         label: plan.label.clone(),
+        metadata: plan.metadata.clone(),
+        vllm_result: plan.result.as_ref().map(|result| result.detail),
     }
 }
 

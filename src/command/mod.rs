@@ -11,12 +11,16 @@ mod progress;
 mod recorder;
 mod remake;
 mod requests;
+mod result_file;
 mod serve;
 mod sim;
 mod surroundings;
 
+pub use crate::report::Existing;
 pub use error::{Error, Exit};
-pub use plan::{DatasetPlan, Plan, ProbePrompt, ReportPlan, ServePlan, SimPlan, TargetPlan, WarmupPrompts};
+pub use plan::{
+    DatasetPlan, Plan, ProbePrompt, ReportPlan, ResultPlan, ServePlan, SimPlan, TargetPlan, WarmupPrompts,
+};
 pub use surroundings::{Interrupt, InterruptedBy, Surroundings};
 
 /// Does what was asked for. Inside a `current_thread` tokio runtime.

@@ -5,7 +5,7 @@ use super::manifest::{Known, manifest, run_id};
 use super::recorder::{Recorder, RunDirectory, write_results};
 use super::requests::{Writing, probe_request, warmup_request};
 use super::{Error, Exit, InterruptedBy, ProbePrompt, ServePlan, Surroundings, TargetPlan, WarmupPrompts};
-use super::{input, preflight, progress};
+use super::{input, preflight, progress, result_file};
 use crate::load::{Ending, Live, Load, LoadConfig, Pacing, Pass, PassReport, Prepared};
 use crate::measure::{Kind, Manifest, Run, Stamps, State};
 use crate::report::{self, Reported, Style};
@@ -24,6 +24,8 @@ struct Reached {
     target: Target,
     addresses: Vec<SocketAddr>,
     model: String,
+    /// The model behind that name, where it has another.
+    model_id: Option<String>,
     embedded: Option<Embedded>,
     simulated: bool,
 }
@@ -47,6 +49,7 @@ pub(super) async fn serve(plan: ServePlan, world: &mut Surroundings) -> Result<E
             .caused_by(error)
             .help("name a writable directory with --output-dir")
     })?;
+    plan.result.as_ref().map_or(Ok(()), result_file::check)?;
     raise_descriptor_limit(&plan, requests.len())?;
     let reached = reach(&plan, &started, clock, world).await?;
     let mut passes = passes(&plan, &reached, &run_id, requests);
@@ -68,6 +71,7 @@ pub(super) async fn serve(plan: ServePlan, world: &mut Surroundings) -> Result<E
         addresses: &reached.addresses,
         simulated: reached.simulated,
         model: reached.model.clone(),
+        model_id: reached.model_id.clone(),
         dataset,
         requests: &passes.main,
         stamps,
@@ -104,7 +108,7 @@ async fn reach(
         TargetPlan::Embedded(config) => {
             let mut config = (**config).clone();
             config.wall_anchor_unix_us = u64::try_from(started.timestamp().as_microsecond()).unwrap_or(0);
-            let model = plan.model.clone().unwrap_or_else(|| config.model.clone());
+            let model = config.model.clone();
             let embedded = Embedded::start(config, clock, world)?;
             let target = Target::parse(&format!("http://{}", embedded.address)).map_err(|error| {
                 Error::new(Exit::Preflight, "cannot use the embedded cluster").caused_by(error)
@@ -112,6 +116,7 @@ async fn reach(
             Ok(Reached {
                 target,
                 addresses: vec![embedded.address],
+                model_id: plan.model.clone().filter(|id| *id != model),
                 model,
                 embedded: Some(embedded),
                 simulated: true,
@@ -120,12 +125,13 @@ async fn reach(
         TargetPlan::Remote(target) => {
             let addresses = preflight::resolve(target).await?;
             preflight::wait_ready(target, addresses[0], plan.wait_ready, world).await?;
-            let model = match &plan.model {
-                Some(model) => model.clone(),
+            let (model, model_id) = match plan.served_model_name.as_ref().or(plan.model.as_ref()) {
+                Some(model) => (model.clone(), plan.model.clone()),
                 None => preflight::first_model(target).await?,
             };
+            let model_id = model_id.filter(|id| *id != model);
             let simulated = preflight::is_simulator(target).await;
-            Ok(Reached { target: target.clone(), addresses, model, embedded: None, simulated })
+            Ok(Reached { target: target.clone(), addresses, model, model_id, embedded: None, simulated })
         }
     }
 }
@@ -138,7 +144,9 @@ fn passes(plan: &ServePlan, reached: &Reached, run_id: &str, requests: Vec<Reque
         path: &plan.path,
         options: BodyOptions {
             model: reached.model.clone(),
+            logprobs: plan.logprobs,
             ignore_eos: plan.ignore_eos,
+            chat_content: plan.chat_content,
             chat_tokens_field: plan.chat_tokens_field,
             extra: plan.extra_body.clone(),
         },
@@ -148,9 +156,7 @@ fn passes(plan: &ServePlan, reached: &Reached, run_id: &str, requests: Vec<Reque
     let probe = match (plan.probe, &first) {
         (ProbePrompt::None, _) | (_, None) => None,
         (ProbePrompt::First, Some(first)) => {
-            logprobs: plan.logprobs,
             let output_tokens = first.output_tokens.min(10);
-            chat_content: plan.chat_content,
             Some(Request { output_tokens, ..first.clone() })
         }
         (ProbePrompt::Own, Some(first)) => Some(probe_request(run_id, first.output_tokens)),
@@ -281,6 +287,11 @@ fn finish(
     let reported = Reported { run: &run, summary: &summary, timeline: &timeline };
     world.print(&report::console(&reported, style));
     world.print(&format!("\nreport: {}\n", path.join("report.html").display()));
+    match plan.result.as_ref().map(|result| result_file::write(result, &reported)) {
+        Some(Ok(path)) => world.print(&format!("result: {}\n", path.display())),
+        Some(Err(error)) => failures.push(error),
+        None => {}
+    }
     if let Some(error) = journal_error {
         failures.push(Error::new(Exit::NotWritten, "the journal has not every record").caused_by(error));
     }

@@ -4,6 +4,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod compatibility;
 mod refusals;
 mod results;
 mod truth;

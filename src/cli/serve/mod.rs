@@ -70,6 +70,27 @@ enum Warmups {
     First,
 }
 
+impl Probe {
+    fn prompt(typed: Option<Self>, num_prompts: usize) -> ProbePrompt {
+        match typed {
+            Some(Probe::None) => ProbePrompt::None,
+            Some(Probe::Own) => ProbePrompt::Own,
+            Some(Probe::First) => ProbePrompt::First,
+            None if num_prompts == 1 => ProbePrompt::First,
+            None => ProbePrompt::Own,
+        }
+    }
+}
+
+impl Warmups {
+    fn prompts(self) -> WarmupPrompts {
+        match self {
+            Warmups::Own => WarmupPrompts::Own,
+            Warmups::First => WarmupPrompts::First,
+        }
+    }
+}
+
 impl ServeArgs {
     /// What the flags mean together.
     pub(super) fn plan(self, api_key: Option<&str>) -> Result<ServePlan, Error> {
@@ -87,23 +108,17 @@ impl ServeArgs {
         let config = Config {
             topology: self.sim.unwrap_or_default(),
             seed: u64::from(seed),
-            model: self.target.model.clone().unwrap_or(Config::default().model),
+            model: self.target.name_in_requests().unwrap_or(Config::default().model),
             ..self.parameters.config
         };
         let target = self.target.plan(embedded.then_some(config), api_key)?;
-        let probe = match self.probe {
-            Some(Probe::None) => ProbePrompt::None,
-            Some(Probe::Own) => ProbePrompt::Own,
-            Some(Probe::First) => ProbePrompt::First,
-            None if num_prompts == 1 => ProbePrompt::First,
-            None => ProbePrompt::Own,
-        };
         Ok(ServePlan {
             target: target.target,
             endpoint: target.endpoint,
             path: target.path,
             backend: target.backend,
             model: target.model,
+            served_model_name: target.served_model_name,
             request_id_prefix: target.request_id_prefix,
             dataset,
             arrivals,
@@ -114,16 +129,15 @@ impl ServeArgs {
             max_duration: self.arrivals.max_duration,
             pacing_spin: self.arrivals.spin(),
             num_warmups: self.num_warmups,
-            warmup_prompts: match self.warmup_prompts {
-                Warmups::Own => WarmupPrompts::Own,
-                Warmups::First => WarmupPrompts::First,
-            },
-            probe,
+            warmup_prompts: self.warmup_prompts.prompts(),
+            probe: Probe::prompt(self.probe, num_prompts),
             wait_ready: self.patience.wait_ready,
             timeouts: self.patience.timeouts(),
             read_limits: self.patience.read_limits(),
             ignore_eos: self.sampling.ignore_eos,
+            logprobs: self.sampling.logprobs,
             chat_tokens_field: self.sampling.chat_tokens_field(),
+            chat_content: self.sampling.chat_content(),
             extra_body: self.sampling.extra_body()?,
             slo: self.output.slo()?,
             percentiles: self.output.percentiles(),
@@ -131,6 +145,8 @@ impl ServeArgs {
             max_error_rate: self.output.max_error_rate,
             strict: self.output.strict,
             save_text: self.output.save_text(),
+            metadata: self.output.metadata()?,
+            result: self.output.result(),
             output_dir: self.output.output_dir,
             label: self.output.label,
             progress: !self.output.disable_tqdm,
@@ -138,5 +154,3 @@ impl ServeArgs {
         })
     }
 }
-            logprobs: self.sampling.logprobs,
-            chat_content: self.sampling.chat_content(),
