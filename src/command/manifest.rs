@@ -24,6 +24,7 @@ pub(super) struct Known<'a> {
     pub(super) simulated: bool,
     pub(super) model: String,
     pub(super) model_id: Option<String>,
+    pub(super) salt: Option<String>,
     pub(super) dataset: DatasetFacts,
     pub(super) requests: &'a [Prepared],
     pub(super) stamps: Stamps,
@@ -39,7 +40,7 @@ pub(super) fn manifest(known: Known<'_>, world: &Surroundings) -> Manifest {
         state: State::Running,
         interrupted_by: None,
         command_line: redacted(&world.arguments),
-        settings: settings(known.plan, known.requests),
+        settings: Settings { salt: known.salt.clone(), ..settings(known.plan, known.requests) },
         version: world.version.clone(),
         host: world.host.clone(),
         started: started.strftime("%Y-%m-%dT%H:%M:%S%.6f%:z").to_string(),
@@ -53,6 +54,7 @@ pub(super) fn manifest(known: Known<'_>, world: &Surroundings) -> Manifest {
             TargetPlan::Remote(_) => None,
         },
         dataset: known.dataset,
+        sent_before: Vec::new(),
         ticker: None,
         in_flight: None,
     }
@@ -119,6 +121,7 @@ fn settings(plan: &ServePlan, requests: &[Prepared]) -> Settings {
         max_error_rate: plan.max_error_rate,
         label: plan.label.clone(),
         metadata: plan.metadata.clone(),
+        salt: None,
         vllm_result: plan.result.as_ref().map(|result| result.detail),
     }
 }

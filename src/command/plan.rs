@@ -99,6 +99,8 @@ pub struct ServePlan {
     pub metadata: Map<String, Value>,
     /// vLLM's result file, where one was asked for.
     pub result: Option<ResultPlan>,
+    /// Text in front of each prompt.
+    pub salt: Option<Salt>,
     /// Show progress.
     pub progress: bool,
 }
@@ -114,6 +116,15 @@ pub struct ResultPlan {
     pub existing: Existing,
     /// How much it holds.
     pub detail: Detail,
+}
+
+/// What stands in front of each prompt, so that no cache knows it from an earlier run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Salt {
+    /// A text of this run's own.
+    OfTheRun,
+    /// This text.
+    Text(String),
 }
 
 /// Where requests go.

@@ -3,9 +3,9 @@
 use super::embedded::Embedded;
 use super::manifest::{Known, manifest, run_id};
 use super::recorder::{Recorder, RunDirectory, write_results};
-use super::requests::{Writing, probe_request, warmup_request};
+use super::requests::{Writing, probe_request, salt_text, salted, warmup_request};
 use super::{Error, Exit, InterruptedBy, ProbePrompt, ServePlan, Surroundings, TargetPlan, WarmupPrompts};
-use super::{input, preflight, progress, result_file};
+use super::{earlier, input, preflight, progress, result_file};
 use crate::load::{Ending, Live, Load, LoadConfig, Pacing, Pass, PassReport, Prepared};
 use crate::measure::{Kind, Manifest, Run, Stamps, State};
 use crate::report::{self, Reported, Style};
@@ -50,6 +50,8 @@ pub(super) async fn serve(plan: ServePlan, world: &mut Surroundings) -> Result<E
             .help("name a writable directory with --output-dir")
     })?;
     plan.result.as_ref().map_or(Ok(()), result_file::check)?;
+    let salt = plan.salt.as_ref().map(|salt| salt_text(salt, &run_id));
+    let requests = salted(requests, salt.as_deref());
     raise_descriptor_limit(&plan, requests.len())?;
     let reached = reach(&plan, &started, clock, world).await?;
     let mut passes = passes(&plan, &reached, &run_id, requests);
@@ -72,11 +74,13 @@ pub(super) async fn serve(plan: ServePlan, world: &mut Surroundings) -> Result<E
         simulated: reached.simulated,
         model: reached.model.clone(),
         model_id: reached.model_id.clone(),
+        salt,
         dataset,
         requests: &passes.main,
         stamps,
     };
     let mut manifest = manifest(known, world);
+    manifest.sent_before = earlier::same_prompts(&plan.output_dir, &manifest);
     let directory = RunDirectory::create(&plan.output_dir, &manifest, &recorder)?;
     announce(&plan, &manifest, directory.path(), world);
     let ran = run_passes(&plan, passes, &mut load, &live, world).await;
@@ -224,6 +228,9 @@ fn announce(plan: &ServePlan, manifest: &Manifest, directory: &Path, world: &mut
         settings.seed,
         directory.display(),
     ));
+    if let Some(salt) = &settings.salt {
+        world.note(&format!("each prompt begins with `{}`, so they are not vLLM's\n", report::plain(salt)));
+    }
     if plan.num_warmups > 0 {
         world.note(&format!("{} warm-up requests first\n", plan.num_warmups));
     }

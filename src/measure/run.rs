@@ -74,6 +74,9 @@ pub struct Manifest {
     pub stamps: Stamps,
     /// Where the prompts came from.
     pub dataset: DatasetFacts,
+    /// Earlier runs beside this one that sent the same prompts to the same target: ids, the latest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sent_before: Vec<String>,
     /// The simulator's parameters, by flag name, where the target was our own simulated cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub simulator: Option<serde_json::Map<String, serde_json::Value>>,
@@ -191,6 +194,9 @@ pub struct Settings {
     /// What the user wants to remember of the run, in the order in which it was typed.
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// Text in front of each prompt, so that no cache knows it from an earlier run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub salt: Option<String>,
     /// What vLLM's result file holds; absent when none was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vllm_result: Option<Detail>,

@@ -101,6 +101,7 @@ fn manifest(num_prompts: usize) -> Manifest {
             sha256: String::new(),
             token_counter: "tokenizer".to_owned(),
         },
+        sent_before: Vec::new(),
         simulator: None,
         ticker: None,
         in_flight: None,
@@ -127,6 +128,7 @@ fn settings(num_prompts: usize) -> Settings {
         max_error_rate: 0.05,
         label: None,
         metadata: serde_json::Map::new(),
+        salt: None,
         vllm_result: None,
     }
 }

@@ -83,6 +83,7 @@ pub fn manifest() -> Manifest {
             sha256: "ab".repeat(32),
             token_counter: "estimate".to_owned(),
         },
+        sent_before: Vec::new(),
         simulator: simulator.as_object().cloned(),
         ticker: None,
         in_flight: None,
@@ -109,6 +110,7 @@ fn settings() -> Settings {
         max_error_rate: 0.05,
         label: Some(HOSTILE.to_owned()),
         metadata: serde_json::Map::new(),
+        salt: None,
         vllm_result: None,
     }
 }

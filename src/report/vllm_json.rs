@@ -265,7 +265,7 @@ fn statistics(reported: &Reported<'_>) -> Vec<(String, Value)> {
 }
 
 /// Parts of the manifest that say what was run, where and with what.
-const MANIFEST: [&str; 12] = [
+const MANIFEST: [&str; 13] = [
     "run_id",
     "verb",
     "version",
@@ -278,6 +278,7 @@ const MANIFEST: [&str; 12] = [
     "target",
     "stamps",
     "dataset",
+    "sent_before",
 ];
 
 /// What vLLM's keys cannot say: whether the numbers count, and what they are by our definitions.

@@ -4,6 +4,7 @@ use crate::common::run_in;
 use pdbench::runtime::Workers;
 use serde_json::{Map, Value};
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use tempfile::tempdir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -182,5 +183,52 @@ async fn bodies_are_those_of_vllm() {
         assert!(server.is_finished(), "{}", ran.stderr);
         let body = server.await.unwrap();
         assert_eq!(body.to_string(), case["body"].to_string(), "{}", case["name"]);
+    }
+}
+
+/// A server that keeps the bodies it was sent.
+async fn listening(taken: Arc<Mutex<Vec<Value>>>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        loop {
+            let (connection, _) = listener.accept().await.unwrap();
+            if let Some(body) = take_down(connection).await {
+                taken.lock().unwrap().push(body);
+            }
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn prompts_that_a_target_saw_before_are_told_and_a_salt_makes_them_new() {
+    let place = tempdir().unwrap();
+    let out = place.path().join("out").display().to_string();
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    let url = listening(Arc::clone(&taken)).await;
+    let told = "one run here (20260102-030405-serve-0001) sent the same prompts to this target before";
+    for (suffix, more, warned) in [
+        ("0001", &[][..], false),
+        ("0002", &[], true),
+        ("0003", &["--seed", "1"], false),
+        ("0004", &["--salt"], false),
+    ] {
+        let fixed =
+            ["serve", "--base-url", &url, "--model", "m", "--dataset-name", "sonnet", "--num-prompts", "2"];
+        let arguments =
+            [&fixed[..], &["--max-concurrency", "1", "--probe", "none", "--output-dir", &out], more].concat();
+        let (stdout, stderr) = Default::default();
+        let mut world = crate::common::world(&arguments, Workers::Local, &stdout, &stderr);
+        world.run_id_suffix = suffix.to_owned();
+        pdbench::run(&mut world).await;
+        let printed = stdout.text().split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(printed.contains(told), warned, "{printed}{}", stderr.text());
+    }
+    let salted = taken.lock().unwrap().split_off(6);
+    assert_eq!(salted.len(), 2);
+    for body in salted {
+        let prompt = body["prompt"].as_str().unwrap();
+        assert!(prompt.starts_with("[20260102-030405-serve-0004] Pick as many lines"), "{prompt}");
     }
 }

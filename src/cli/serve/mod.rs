@@ -11,7 +11,7 @@ mod tests;
 
 use super::sim::SimParameters;
 use super::{at_least_one, usage};
-use crate::command::{Error, ProbePrompt, ServePlan, WarmupPrompts};
+use crate::command::{Error, ProbePrompt, Salt, ServePlan, WarmupPrompts};
 use crate::sim::Config;
 use clap::{Args, ValueEnum};
 
@@ -46,6 +46,10 @@ pub(super) struct ServeArgs {
     /// What the one request before the load sends; with --num-prompts 1 it is the first prompt
     #[arg(long, value_name = "WHICH", help_heading = "Load")]
     probe: Option<Probe>,
+    /// Put a text in front of each prompt, so that no cache knows it from an earlier run; one of the run's own
+    /// unless TEXT is given. The prompts then are not those of `vllm bench serve`
+    #[arg(long, value_name = "TEXT", num_args = 0..=1, default_missing_value = "", help_heading = "Load")]
+    salt: Option<String>,
     /// Threads that read answers [default: one per processor, up to 16]
     #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Load")]
     workers: Option<usize>,
@@ -89,6 +93,11 @@ impl Warmups {
             Warmups::First => WarmupPrompts::First,
         }
     }
+}
+
+/// `--salt` without a text is empty.
+fn salt(text: String) -> Salt {
+    if text.is_empty() { Salt::OfTheRun } else { Salt::Text(text) }
 }
 
 impl ServeArgs {
@@ -147,6 +156,7 @@ impl ServeArgs {
             save_text: self.output.save_text(),
             metadata: self.output.metadata()?,
             result: self.output.result(),
+            salt: self.salt.map(salt),
             output_dir: self.output.output_dir,
             label: self.output.label,
             progress: !self.output.disable_tqdm,

@@ -1,5 +1,5 @@
 use crate::cli::{Parsed, parse};
-use crate::command::{DatasetPlan, Existing, Plan, ProbePrompt, ServePlan, TargetPlan};
+use crate::command::{DatasetPlan, Existing, Plan, ProbePrompt, Salt, ServePlan, TargetPlan};
 use crate::measure::Detail;
 use crate::wire::Endpoint;
 use crate::workload::{ArrivalProcess, Burstiness};
@@ -136,4 +136,10 @@ fn a_result_file_is_asked_for_as_in_vllm() {
 fn percentiles_are_taken_in_the_order_in_which_they_were_typed() {
     assert_eq!(plan("--metric-percentiles 99,50,99.9,50,100").percentiles, [99.0, 50.0, 99.9, 100.0]);
     assert_eq!(plan("--percentile-metrics ttft,e2el").percentile_metrics, ["ttft", "e2el"]);
+}
+
+#[test]
+fn a_salt_is_the_runs_own_unless_it_is_given() {
+    assert_eq!((plan("").salt, plan("--salt").salt), (None, Some(Salt::OfTheRun)));
+    assert_eq!(plan("--salt pepper --rate inf").salt, Some(Salt::Text("pepper".to_owned())));
 }

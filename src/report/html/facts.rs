@@ -55,6 +55,9 @@ fn load(manifest: &Manifest) -> Vec<(&'static str, Html)> {
     if let Some(RampUp { strategy, start_rps, end_rps }) = &settings.ramp_up {
         rows[1].1 = Html::of(&format!("{strategy} from {} to {} req/s", bare(*start_rps), bare(*end_rps)));
     }
+    if let Some(salt) = &settings.salt {
+        rows.push(("In front of each prompt", Html::of(&plain(salt))));
+    }
     if !settings.metadata.is_empty() {
         let pair = |(key, value): (&String, &serde_json::Value)| {
             format!("{}={}", plain(key), plain(value.as_str().unwrap_or_default()))
