@@ -63,6 +63,24 @@ pub(super) fn create(path: &Path, what: &str) -> Result<io::BufWriter<fs::File>,
     Ok(io::BufWriter::new(file))
 }
 
+/// Runs beside a new one beyond which none is looked at: reading them would hold up the start.
+const MOST_RUNS: usize = 1000;
+/// Longest `run.json` that is looked at; in-flight samples can make one long.
+const LONGEST_RUN_FILE: u64 = 4 << 20;
+
+/// The content of each `run.json` one level below `output_dir`; of none where there are too many.
+pub(super) fn run_files(output_dir: &Path) -> impl Iterator<Item = Vec<u8>> {
+    let entries = fs::read_dir(output_dir).into_iter().flatten().filter_map(Result::ok);
+    let mut paths: Vec<_> = entries.take(MOST_RUNS + 1).map(|entry| entry.path().join("run.json")).collect();
+    if MOST_RUNS < paths.len() {
+        paths.clear();
+    }
+    let short = |path: &std::path::PathBuf| {
+        fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() <= LONGEST_RUN_FILE)
+    };
+    paths.into_iter().filter(short).filter_map(|path| fs::read(path).ok())
+}
+
 fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

@@ -3,10 +3,10 @@
 use super::secrets::redacted;
 use super::{DatasetPlan, ServePlan, Surroundings, TargetPlan};
 use crate::measure::{
-    DatasetFacts, Manifest, Offset, RequestRecord, SCHEMA, Settings, Stamps, State, TargetFacts,
+    DatasetFacts, Manifest, Offset, RampUp, RequestRecord, SCHEMA, Settings, Stamps, State, TargetFacts,
 };
 use crate::wire::Target;
-use crate::workload::{Burstiness, OutputLen};
+use crate::workload::{ArrivalProcess, Burstiness, OutputLen};
 use jiff::Zoned;
 use std::net::SocketAddr;
 
@@ -25,6 +25,8 @@ pub(super) struct Known<'a> {
     /// It is a simulator of ours.
     pub(super) simulated: bool,
     pub(super) model: String,
+    pub(super) model_id: Option<String>,
+    pub(super) salt: Option<String>,
     pub(super) dataset: DatasetFacts,
     pub(super) num_prompts: usize,
     pub(super) stamps: Stamps,
@@ -40,7 +42,7 @@ pub(super) fn manifest(known: Known<'_>, world: &Surroundings) -> Manifest {
         state: State::Running,
         interrupted_by: None,
         command_line: redacted(&world.arguments),
-        settings: settings(known.plan, known.num_prompts),
+        settings: Settings { salt: known.salt.clone(), ..settings(known.plan, known.num_prompts) },
         version: world.version.clone(),
         host: world.host.clone(),
         started: started.strftime("%Y-%m-%dT%H:%M:%S%.6f%:z").to_string(),
@@ -54,6 +56,7 @@ pub(super) fn manifest(known: Known<'_>, world: &Surroundings) -> Manifest {
             TargetPlan::Remote(_) => None,
         },
         dataset: known.dataset,
+        sent_before: Vec::new(),
         ticker: None,
         in_flight: None,
     }
@@ -70,6 +73,7 @@ fn target_facts(known: &Known<'_>) -> TargetFacts {
         endpoint: known.plan.path.clone(),
         backend: known.plan.backend.clone(),
         model: known.model.clone(),
+        model_id: known.model_id.clone(),
         addresses: match embedded {
             true => Vec::new(),
             false => known.addresses.iter().map(ToString::to_string).collect(),
@@ -96,6 +100,14 @@ fn settings(plan: &ServePlan, num_prompts: usize) -> Settings {
     Settings {
         num_prompts,
         request_rate: plan.arrivals.rate(),
+        ramp_up: match plan.arrivals {
+            ArrivalProcess::Ramp(ramp) => Some(RampUp {
+                strategy: ramp.shape().word().to_owned(),
+                start_rps: ramp.start(),
+                end_rps: ramp.end(),
+            }),
+            _ => None,
+        },
         burstiness,
         max_concurrency: plan.max_concurrency,
         max_duration_s: plan.max_duration.map(|most| most.as_secs_f64()),
@@ -110,6 +122,9 @@ fn settings(plan: &ServePlan, num_prompts: usize) -> Settings {
         slo: plan.slo.clone(),
         max_error_rate: plan.max_error_rate,
         label: plan.label.clone(),
+        metadata: plan.metadata.clone(),
+        salt: None,
+        vllm_result: plan.result.as_ref().map(|result| result.detail),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What each verb does: one recipe a file, which puts the other rooms together. The only room that prints.
 //! Deliberately absent: flags (`cli` knows them) and any logic that a test would want for itself.
 
+mod earlier;
 mod embedded;
 mod error;
 mod input;
@@ -11,13 +12,18 @@ mod progress;
 mod recorder;
 mod remake;
 mod requests;
+mod result_file;
 mod secrets;
 mod serve;
 mod sim;
 mod surroundings;
 
+pub use crate::report::Existing;
 pub use error::{Error, Exit};
-pub use plan::{DatasetPlan, Plan, ProbePrompt, ReportPlan, ServePlan, SimPlan, TargetPlan, WarmupPrompts};
+pub use plan::{
+    DatasetPlan, Plan, ProbePrompt, ReportPlan, ResultPlan, Salt, ServePlan, SimPlan, TargetPlan,
+    WarmupPrompts,
+};
 pub use surroundings::{Interrupt, InterruptedBy, Surroundings};
 
 /// Does what was asked for. Inside a `current_thread` tokio runtime.

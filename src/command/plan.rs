@@ -1,7 +1,8 @@
 use crate::load::{ReadLimits, Timeouts};
-use crate::measure::Slo;
+use crate::measure::{Detail, Slo};
+use crate::report::Existing;
 use crate::sim;
-use crate::wire::openai::TokensField;
+use crate::wire::openai::{ChatContent, TokensField};
 use crate::wire::{Endpoint, Target};
 use crate::workload::{ArrivalProcess, Burstiness, Custom, Normalise, Sonnet};
 use serde_json::{Map, Value};
@@ -34,6 +35,8 @@ pub struct ServePlan {
     pub backend: String,
     /// Model name; `None` takes the target's first.
     pub model: Option<String>,
+    /// The name that the requests have for it, where it is another.
+    pub served_model_name: Option<String>,
     /// What is sent.
     pub dataset: DatasetPlan,
     /// When.
@@ -58,15 +61,19 @@ pub struct ServePlan {
     pub wait_ready: Duration,
     /// Tell the server to go on past the end-of-sequence token.
     pub ignore_eos: bool,
+    /// Log probabilities per token, of completions.
+    pub logprobs: Option<u32>,
     /// The chat field that carries the output length.
     pub chat_tokens_field: TokensField,
+    /// The form of a chat's one message.
+    pub chat_content: ChatContent,
     /// Merged last into each body: sampling parameters, then what the user adds.
     pub extra_body: Map<String, Value>,
     /// What request ids begin with; `None` for the run's id.
     pub request_id_prefix: Option<String>,
     /// Objectives.
     pub slo: Slo,
-    /// Percentiles of vLLM's block, ascending.
+    /// Percentiles of vLLM's block, as typed.
     pub percentiles: Vec<f64>,
     /// Metrics of vLLM's block, by key.
     pub percentile_metrics: Vec<String>,
@@ -88,8 +95,36 @@ pub struct ServePlan {
     pub output_dir: PathBuf,
     /// A free name of the run.
     pub label: Option<String>,
+    /// What the user wants to remember of the run.
+    pub metadata: Map<String, Value>,
+    /// vLLM's result file, where one was asked for.
+    pub result: Option<ResultPlan>,
+    /// Text in front of each prompt.
+    pub salt: Option<Salt>,
     /// Show progress.
     pub progress: bool,
+}
+
+/// The result file of `vllm bench serve`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResultPlan {
+    /// Where it is put; `None` for the current directory.
+    pub directory: Option<PathBuf>,
+    /// Its name; `None` for the one that vLLM would give.
+    pub name: Option<PathBuf>,
+    /// What becomes of a file of that name.
+    pub existing: Existing,
+    /// How much it holds.
+    pub detail: Detail,
+}
+
+/// What stands in front of each prompt, so that no cache knows it from an earlier run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Salt {
+    /// A text of this run's own.
+    OfTheRun,
+    /// This text.
+    Text(String),
 }
 
 /// Where requests go.

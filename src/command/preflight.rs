@@ -87,7 +87,12 @@ async fn health(target: &Target) -> Result<(), String> {
 }
 
 /// Ids of the models that the target lists.
-pub(super) async fn models(target: &Target) -> Result<Vec<String>, String> {
+async fn models(target: &Target) -> Result<Vec<String>, String> {
+    Ok(listed(target).await?.into_iter().map(|(id, _)| id).collect())
+}
+
+/// The models that the target lists: id, and what is behind it where the target says so.
+async fn listed(target: &Target) -> Result<Vec<(String, Option<String>)>, String> {
     let client = client().map_err(|error| error.to_string())?;
     let answer = get(&client, target, "/v1/models").send().await.map_err(|error| error.to_string())?;
     if !answer.status().is_success() {
@@ -95,7 +100,8 @@ pub(super) async fn models(target: &Target) -> Result<Vec<String>, String> {
     }
     let list: serde_json::Value = answer.json().await.map_err(|error| error.to_string())?;
     let ids = list["data"].as_array().into_iter().flatten();
-    Ok(ids.filter_map(|model| model["id"].as_str().map(str::to_owned)).collect())
+    let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+    Ok(ids.filter_map(|model| Some((text(&model["id"])?, text(&model["root"])))).collect())
 }
 
 /// Whether the target says that it is pdbench's own simulator.
@@ -106,11 +112,11 @@ pub(super) async fn is_simulator(target: &Target) -> bool {
     version.is_some_and(|version| version["version"].as_str().is_some_and(|v| v.starts_with("pdbench-sim")))
 }
 
-/// The target's first model, where none was named.
-pub(super) async fn first_model(target: &Target) -> Result<String, Error> {
-    let why = match models(target).await {
-        Ok(ids) => match ids.into_iter().next() {
-            Some(id) => return Ok(id),
+/// The target's first model, where none was named, and what is behind it.
+pub(super) async fn first_model(target: &Target) -> Result<(String, Option<String>), Error> {
+    let why = match listed(target).await {
+        Ok(models) => match models.into_iter().next() {
+            Some(first) => return Ok(first),
             None => "/v1/models lists none".to_owned(),
         },
         Err(why) => why,

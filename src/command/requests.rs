@@ -1,5 +1,6 @@
 //! Turns requests into bytes on the wire, with their ids.
 
+use super::Salt;
 use crate::load::Prepared;
 use crate::measure::PromptTokensSource;
 use crate::wire::openai::{BodyOptions, head, request_body};
@@ -38,6 +39,31 @@ impl Writing<'_> {
     }
 }
 
+/// What a salt puts in front of each prompt of the run.
+pub(super) fn salt_text(salt: &Salt, run_id: &str) -> String {
+    match salt {
+        Salt::Text(text) => text.clone(),
+        Salt::OfTheRun => format!("[{run_id}]"),
+    }
+}
+
+/// The requests with a salt and a blank in front of each prompt: of its first turn, in a conversation.
+pub(super) fn salted(mut requests: Vec<Request>, salt: Option<&str>) -> Vec<Request> {
+    let Some(salt) = salt.map(|text| format!("{text} ")) else { return requests };
+    for request in &mut requests {
+        match &mut request.prompt {
+            Prompt::Text(text) => text.insert_str(0, &salt),
+            Prompt::Messages(turns) => {
+                if let Some(first) = turns.first_mut() {
+                    first.content.insert_str(0, &salt);
+                }
+            }
+        }
+        request.prompt_tokens += TokenCounter::Estimate.count(&salt);
+    }
+    requests
+}
+
 /// A short prompt that no dataset has, so that it warms nothing the load would use.
 pub(super) fn probe_request(run_id: &str, output_tokens: u32) -> Request {
     let text = format!("In one short sentence, say that you are ready. (Check {run_id})");
@@ -67,6 +93,19 @@ pub(super) fn warmup_request(run_id: &str, number: usize, like: &Request) -> Req
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workload::Message;
+
+    #[test]
+    fn a_salt_stands_in_front_of_every_prompt() {
+        let text = Request { prompt: Prompt::Text("one".to_owned()), prompt_tokens: 1, output_tokens: 7 };
+        let turn = |content: &str| Message { role: "user".to_owned(), content: content.to_owned() };
+        let turns = Prompt::Messages(vec![turn("two"), turn("three")]);
+        let requests = vec![text.clone(), Request { prompt: turns, ..text }];
+        assert_eq!(salted(requests.clone(), None), requests);
+        let made = salted(requests, Some(&salt_text(&Salt::OfTheRun, "id")));
+        assert_eq!((made[0].prompt.text().as_ref(), made[0].prompt_tokens), ("[id] one", 3));
+        assert_eq!(made[1].prompt.text(), "[id] two\nthree");
+    }
 
     #[test]
     fn a_warmup_is_as_long_as_its_model_and_begins_like_no_other() {

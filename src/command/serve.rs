@@ -4,9 +4,9 @@ use super::embedded::Embedded;
 use super::manifest::{Known, manifest, recover_span, run_id};
 use super::preflight::{self, Connections};
 use super::recorder::{Recorder, RunDirectory, write_results};
-use super::requests::{Writing, probe_request, warmup_request};
+use super::requests::{Writing, probe_request, salt_text, salted, warmup_request};
 use super::{Error, Exit, InterruptedBy, ProbePrompt, ServePlan, Surroundings, TargetPlan, WarmupPrompts};
-use super::{input, progress, secrets};
+use super::{earlier, input, progress, result_file, secrets};
 use crate::load::{Ending, Live, Load, LoadConfig, Pacing, Pass, PassReport, Prepared};
 use crate::measure::{Kind, Manifest, Run, Stamps, State};
 use crate::report::{self, Reported, Style};
@@ -25,6 +25,8 @@ struct Reached {
     target: Target,
     addresses: Vec<SocketAddr>,
     model: String,
+    /// The model behind that name, where it has another.
+    model_id: Option<String>,
     embedded: Option<Embedded>,
     simulated: bool,
 }
@@ -48,6 +50,9 @@ pub(super) async fn serve(plan: ServePlan, world: &mut Surroundings) -> Result<E
             .caused_by(error)
             .help("name a writable directory with --output-dir")
     })?;
+    plan.result.as_ref().map_or(Ok(()), result_file::check)?;
+    let salt = plan.salt.as_ref().map(|salt| salt_text(salt, &run_id));
+    let requests = salted(requests, salt.as_deref());
     raise_descriptor_limit(&plan, requests.len())?;
     let mut stop = world.interrupt.signal();
     let reached = tokio::select! {
@@ -76,11 +81,14 @@ pub(super) async fn serve(plan: ServePlan, world: &mut Surroundings) -> Result<E
         addresses: &reached.addresses,
         simulated: reached.simulated,
         model: reached.model.clone(),
+        model_id: reached.model_id.clone(),
+        salt,
         dataset,
         num_prompts: passes.main.len(),
         stamps,
     };
     let mut manifest = manifest(known, world);
+    manifest.sent_before = earlier::same_prompts(&plan.output_dir, &manifest);
     let directory = RunDirectory::create(&plan.output_dir, &manifest, &recorder)?;
     announce(&plan, &manifest, directory.path(), world);
     let ran = run_passes(&plan, passes, &mut load, &live, world).await;
@@ -120,7 +128,7 @@ async fn reach(
         TargetPlan::Embedded(config) => {
             let mut config = (**config).clone();
             config.wall_anchor_unix_us = u64::try_from(started.timestamp().as_microsecond()).unwrap_or(0);
-            let model = plan.model.clone().unwrap_or_else(|| config.model.clone());
+            let model = config.model.clone();
             let embedded = Embedded::start(config, clock, world)?;
             let target = Target::parse(&format!("http://{}", embedded.address)).map_err(|error| {
                 Error::new(Exit::Preflight, "cannot use the embedded cluster").caused_by(error)
@@ -128,6 +136,7 @@ async fn reach(
             Ok(Reached {
                 target,
                 addresses: vec![embedded.address],
+                model_id: plan.model.clone().filter(|id| *id != model),
                 model,
                 embedded: Some(embedded),
                 simulated: true,
@@ -136,12 +145,13 @@ async fn reach(
         TargetPlan::Remote(target) => {
             let addresses = preflight::resolve(target).await?;
             preflight::wait_ready(target, addresses[0], plan.wait_ready, world).await?;
-            let model = match &plan.model {
-                Some(model) => model.clone(),
+            let (model, model_id) = match plan.served_model_name.as_ref().or(plan.model.as_ref()) {
+                Some(model) => (model.clone(), plan.model.clone()),
                 None => preflight::first_model(target).await?,
             };
+            let model_id = model_id.filter(|id| *id != model);
             let simulated = preflight::is_simulator(target).await;
-            Ok(Reached { target: target.clone(), addresses, model, embedded: None, simulated })
+            Ok(Reached { target: target.clone(), addresses, model, model_id, embedded: None, simulated })
         }
     }
 }
@@ -154,7 +164,9 @@ fn passes(plan: &ServePlan, reached: &Reached, run_id: &str, requests: Vec<Reque
         path: &plan.path,
         options: BodyOptions {
             model: reached.model.clone(),
+            logprobs: plan.logprobs,
             ignore_eos: plan.ignore_eos,
+            chat_content: plan.chat_content,
             chat_tokens_field: plan.chat_tokens_field,
             extra: plan.extra_body.clone(),
         },
@@ -232,6 +244,9 @@ fn announce(plan: &ServePlan, manifest: &Manifest, directory: &Path, world: &mut
         settings.seed,
         directory.display(),
     ));
+    if let Some(salt) = &settings.salt {
+        world.note(&format!("each prompt begins with `{}`, so they are not vLLM's\n", report::plain(salt)));
+    }
     if plan.num_warmups > 0 {
         world.note(&format!("{} warm-up requests first\n", plan.num_warmups));
     }
@@ -300,6 +315,11 @@ fn finish(
     let reported = Reported { run: &run, summary: &summary, timeline: &timeline };
     world.print(&report::console(&reported, style));
     world.print(&format!("\nreport: {}\n", path.join("report.html").display()));
+    match plan.result.as_ref().map(|result| result_file::write(result, &reported)) {
+        Some(Ok(path)) => world.print(&format!("result: {}\n", path.display())),
+        Some(Err(error)) => failures.push(error),
+        None => {}
+    }
     if let Some(error) = journal_error {
         failures.push(Error::new(Exit::NotWritten, "the journal has not every record").caused_by(error));
     }

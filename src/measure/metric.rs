@@ -183,8 +183,8 @@ pub const METRICS: &[Metric] = &[
         formula: "E2EL + queue time, as vLLM adds them: without the client's lag",
         vllm: vllm(
             "e2el_including_client_queue",
-            "E2EL Including Client Queue",
-            "End-to-end Latency incl. Client Queue",
+            "E2EL incl. Client Queue",
+            "Queue-inclusive End-to-end Latency",
             VllmNeeds::LimitAndRate,
         ),
         values: |record, definition, sink| {

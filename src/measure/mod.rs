@@ -30,7 +30,8 @@ pub use offset::Offset;
 pub use outcome::{EndedIn, Outcome, Rules, StreamFacts, StreamFault, TransportEnd};
 pub use record::{Flag, Flags, Kind, OutputTokensSource, PromptTokensSource, RequestRecord, Stamps};
 pub use run::{
-    DatasetFacts, Host, Manifest, Run, RunFile, SCHEMA, Settings, State, TargetFacts, TickerFacts,
+    DatasetFacts, Detail, Host, Manifest, RampUp, Run, RunFile, SCHEMA, Settings, State, TargetFacts,
+    TickerFacts,
 };
 pub use slo::{Slo, SloError};
 pub use summary::{Counts, Lateness, Measured, Rates, Summary, TokenTotals, View};

@@ -101,6 +101,7 @@ fn about_tokens(run: &Run, counts: &Counts, tokens: &TokenTotals) -> Vec<Warning
         per_event.map(|tokens| Warning::TokensPerEvent { tokens }),
         output_length(run),
         cached_tokens(run),
+        sent_before(run, tokens),
     ]
     .into_iter()
     .flatten()
@@ -121,7 +122,23 @@ fn cached_tokens(run: &Run) -> Option<Warning> {
     let cached: u64 = told().map(|(cached, _)| u64::from(cached)).sum();
     let prompt: u64 = told().map(|(_, prompt)| u64::from(prompt)).sum();
     let share = cached as f64 / prompt as f64;
-    (SHARE < share).then_some(Warning::CachedTokens { share })
+    let shared = shared_share(run);
+    (shared + SHARE < share).then_some(Warning::CachedTokens { share, shared })
+}
+
+/// The share of a prompt that all prompts have in common by intention, and that a cache may therefore hold.
+fn shared_share(run: &Run) -> f64 {
+    let settings = &run.manifest.settings;
+    match (settings.prefix_len, settings.input_len) {
+        (Some(prefix), Some(input)) if 0 < input => f64::from(prefix.min(input)) / f64::from(input),
+        _ => 0.0,
+    }
+}
+
+/// A server that counts its cached tokens has told already whether it knew the prompts.
+fn sent_before(run: &Run, tokens: &TokenTotals) -> Option<Warning> {
+    let latest = run.manifest.sent_before.last().filter(|_| tokens.cached.is_none())?;
+    Some(Warning::SentBefore { runs: run.manifest.sent_before.len(), latest: latest.clone() })
 }
 
 fn about_streams(run: &Run, counts: &Counts, tokens: &TokenTotals) -> Vec<Warning> {
@@ -190,7 +207,7 @@ mod tests {
                 |record| record.output_tokens_source = OutputTokensSource::Events,
                 Warning::NoUsage { requests: 100, of: 100 },
             ),
-            (|record| record.cached_tokens = Some(4), Warning::CachedTokens { share: 0.4 }),
+            (|record| record.cached_tokens = Some(4), Warning::CachedTokens { share: 0.4, shared: 0.0 }),
             (|record| record.requested_tokens = Some(3), Warning::OutputLength { mean: 2.0, requested: 3.0 }),
             (
                 |record| (record.output_tokens, record.requested_tokens) = (6, Some(6)),
@@ -200,6 +217,25 @@ mod tests {
         for (change, warning) in changed {
             assert_eq!(noticed(&load(100, change)), [warning]);
         }
+    }
+
+    #[test]
+    fn a_cache_may_hold_what_all_prompts_share_and_no_more() {
+        let mut run = load(100, |record| record.cached_tokens = Some(4));
+        for (prefix, told) in [(40, None), (36, None), (34, Some(0.34))] {
+            (run.manifest.settings.prefix_len, run.manifest.settings.input_len) = (Some(prefix), Some(100));
+            let warning = told.map(|shared| Warning::CachedTokens { share: 0.4, shared });
+            assert_eq!(noticed(&run), Vec::from_iter(warning), "{prefix}");
+        }
+    }
+
+    #[test]
+    fn prompts_that_were_sent_before_are_told_unless_the_server_counts_its_cache() {
+        let mut run = load(100, |_| {});
+        run.manifest.sent_before = vec!["a".to_owned(), "b".to_owned()];
+        assert_eq!(noticed(&run), [Warning::SentBefore { runs: 2, latest: "b".to_owned() }]);
+        run.records[0].cached_tokens = Some(0);
+        assert_eq!(noticed(&run), []);
     }
 
     #[test]

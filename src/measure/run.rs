@@ -74,6 +74,9 @@ pub struct Manifest {
     pub stamps: Stamps,
     /// Where the prompts came from.
     pub dataset: DatasetFacts,
+    /// Earlier runs beside this one that sent the same prompts to the same target: ids, the latest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sent_before: Vec<String>,
     /// The simulator's parameters, by flag name, where the target was our own simulated cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub simulator: Option<serde_json::Map<String, serde_json::Value>>,
@@ -120,6 +123,9 @@ pub struct TargetFacts {
     pub backend: String,
     /// Model name in the requests.
     pub model: String,
+    /// The model that is behind it, where that has another name: a path, say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_id: Option<String>,
     /// Addresses that the host name stood for; the first one was used. Empty for `embedded`.
     pub addresses: Vec<String>,
     /// True when the answers came from a simulator of ours: no statement about real hardware.
@@ -149,6 +155,9 @@ pub struct Settings {
     pub num_prompts: usize,
     /// Requests per second; `None` for `inf`.
     pub request_rate: Option<f64>,
+    /// Rates of a run that raised its load; `request_rate` then is `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ramp_up: Option<RampUp>,
     /// Shape of the gaps' gamma distribution; `None` for constant gaps.
     pub burstiness: Option<f64>,
     /// Most requests in flight at a time; `None` for no limit.
@@ -171,7 +180,7 @@ pub struct Settings {
     pub prefix_len: Option<u32>,
     /// The server was told to ignore the end-of-sequence token.
     pub ignore_eos: bool,
-    /// Percentiles of vLLM's block, ascending, each in (0, 100).
+    /// Percentiles of vLLM's block, each in [0, 100], once, in the order in which they were asked for.
     pub percentiles: Vec<f64>,
     /// Metrics of vLLM's block, by key.
     pub percentile_metrics: Vec<String>,
@@ -182,6 +191,36 @@ pub struct Settings {
     /// A free name of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
+    /// What the user wants to remember of the run, in the order in which it was typed.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// Text in front of each prompt, so that no cache knows it from an earlier run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub salt: Option<String>,
+    /// What vLLM's result file holds; absent when none was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vllm_result: Option<Detail>,
+}
+
+/// How much of a run a result file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Detail {
+    /// Numbers of the whole run.
+    Summary,
+    /// Lists with a value for each request, too.
+    Detailed,
+}
+
+/// A rate that changed from the first request to the last.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RampUp {
+    /// `linear` or `exponential`.
+    pub strategy: String,
+    /// Requests per second at the first request.
+    pub start_rps: f64,
+    /// Requests per second at the last.
+    pub end_rps: f64,
 }
 
 /// Percentiles that every distribution has, besides the median.

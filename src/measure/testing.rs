@@ -89,6 +89,7 @@ fn manifest(num_prompts: usize) -> Manifest {
             endpoint: "/v1/completions".to_owned(),
             backend: "openai".to_owned(),
             model: "model".to_owned(),
+            model_id: None,
             addresses: vec!["127.0.0.1:8000".to_owned()],
             simulated: false,
             topology: None,
@@ -100,6 +101,7 @@ fn manifest(num_prompts: usize) -> Manifest {
             sha256: String::new(),
             token_counter: "tokenizer".to_owned(),
         },
+        sent_before: Vec::new(),
         simulator: None,
         ticker: None,
         in_flight: None,
@@ -110,6 +112,7 @@ fn settings(num_prompts: usize) -> Settings {
     Settings {
         num_prompts,
         request_rate: None,
+        ramp_up: None,
         burstiness: Some(1.0),
         max_concurrency: None,
         max_duration_s: None,
@@ -124,5 +127,8 @@ fn settings(num_prompts: usize) -> Settings {
         slo: Slo::default(),
         max_error_rate: 0.05,
         label: None,
+        metadata: serde_json::Map::new(),
+        salt: None,
+        vllm_result: None,
     }
 }

@@ -102,6 +102,16 @@ pub enum Warning {
     CachedTokens {
         /// Share of the prompt tokens.
         share: f64,
+        /// Share of the prompt tokens that all prompts have in common by intention.
+        #[serde(default)]
+        shared: f64,
+    },
+    /// The same prompts went to the same target before, and no server tells what came from a cache.
+    SentBefore {
+        /// How many runs in the same place sent them.
+        runs: usize,
+        /// The latest of them.
+        latest: String,
     },
     /// Requests that were sent again because a kept-alive connection had been closed.
     StaleRetries {
@@ -163,7 +173,8 @@ impl Warning {
             Warning::OutputLength { mean, requested } => {
                 format!("answers have {mean:.1} tokens on average where {requested:.1} were asked for")
             }
-            Warning::CachedTokens { share } => cached_tokens(*share),
+            Warning::CachedTokens { share, shared } => cached_tokens(*share, *shared),
+            Warning::SentBefore { runs, latest } => sent_before(*runs, latest),
             Warning::StaleRetries { requests } => format!(
                 "{requests} requests were sent a second time because the server had closed a kept-alive connection"
             ),
@@ -192,7 +203,9 @@ impl Warning {
             Warning::Coalesced { .. } => "measure nearer to the server, or through fewer proxies",
             Warning::TokensPerEvent { .. } => "compare TPOT, not ITL, with runs that stream token by token",
             Warning::OutputLength { .. } => "use --ignore-eos to have every answer as long as asked for",
-            Warning::CachedTokens { .. } => "restart the server or change --seed for a cold cache",
+            Warning::CachedTokens { .. } | Warning::SentBefore { .. } => {
+                "restart the server, change --seed, or use --salt for a cold cache"
+            }
             Warning::StaleRetries { .. } => "raise the keep-alive time of the server or the proxy",
         }
     }
@@ -216,8 +229,24 @@ fn from_schedule(what: &str, from_send_ms: f64, from_schedule_ms: f64) -> String
     )
 }
 
-fn cached_tokens(share: f64) -> String {
-    format!("{} of the prompt tokens came from a cache: TTFT is that of a warm server", percent(share))
+fn cached_tokens(share: f64, shared: f64) -> String {
+    let share = percent(share);
+    if shared == 0.0 {
+        return format!("{share} of the prompt tokens came from a cache: TTFT is that of a warm server");
+    }
+    format!(
+        "{share} of the prompt tokens came from a cache, and the prompts have only {} in common: TTFT is that of a \
+         server that knew them from before",
+        percent(shared)
+    )
+}
+
+fn sent_before(runs: usize, latest: &str) -> String {
+    let runs = if runs == 1 { "one run".to_owned() } else { format!("{runs} runs, the latest") };
+    format!(
+        "{runs} here ({latest}) sent the same prompts to this target before: unless its cache was emptied since, \
+         TTFT is that of a warm server"
+    )
 }
 
 fn coalesced(share: f64) -> String {

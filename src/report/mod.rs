@@ -14,6 +14,7 @@ mod run_file;
 #[cfg(test)]
 mod testing;
 mod text;
+mod vllm_json;
 mod writer;
 
 pub use console::{Style, console, strict_block, verdict_lines, vllm_block};
@@ -22,7 +23,10 @@ pub use html::report_html;
 pub use journal::{BrokenLine, Journal, JournalSink, ReadBack, read_journal};
 pub use run_file::{RunFileError, read_run_file, run_file_bytes};
 pub use text::plain;
-pub use writer::{WriteError, create_run_directory, probe_writable, write_atomic};
+pub use vllm_json::{vllm_result, vllm_result_bytes, vllm_result_name};
+pub use writer::{
+    Existing, WriteError, create_run_directory, probe_result, probe_writable, write_atomic, write_result,
+};
 
 use crate::measure::{Run, Summary, Timeline};
 
@@ -39,10 +43,14 @@ pub struct Reported<'a> {
 
 /// The derived files of a run directory, by name.
 pub fn files(reported: &Reported<'_>) -> Vec<(&'static str, Vec<u8>)> {
-    vec![
+    let mut files = vec![
         ("requests.csv", requests_csv(reported)),
         ("summary.csv", summary_csv(reported)),
         ("timeline.csv", timeline_csv(reported)),
         ("report.html", report_html(reported).into_bytes()),
-    ]
+    ];
+    if reported.run.manifest.settings.vllm_result.is_some() {
+        files.push(("vllm-result.json", vllm_result_bytes(reported)));
+    }
+    files
 }

@@ -71,6 +71,7 @@ pub fn manifest() -> Manifest {
             endpoint: "/v1/completions".to_owned(),
             backend: "openai".to_owned(),
             model: format!("=model{HOSTILE}"),
+            model_id: None,
             addresses: Vec::new(),
             simulated: true,
             topology: Some("1p1d".to_owned()),
@@ -82,6 +83,7 @@ pub fn manifest() -> Manifest {
             sha256: "ab".repeat(32),
             token_counter: "estimate".to_owned(),
         },
+        sent_before: Vec::new(),
         simulator: simulator.as_object().cloned(),
         ticker: None,
         in_flight: None,
@@ -92,6 +94,7 @@ fn settings() -> Settings {
     Settings {
         num_prompts: 12,
         request_rate: Some(10.0),
+        ramp_up: None,
         burstiness: Some(1.0),
         max_concurrency: Some(4),
         max_duration_s: None,
@@ -106,6 +109,9 @@ fn settings() -> Settings {
         slo: Slo([("ttft".to_owned(), 58.0)].into()),
         max_error_rate: 0.05,
         label: Some(HOSTILE.to_owned()),
+        metadata: serde_json::Map::new(),
+        salt: None,
+        vllm_result: None,
     }
 }
 

@@ -24,23 +24,77 @@ pub struct WriteError {
 /// # Errors
 /// When any of these fails; `path` then is as it was and the temporary file is gone.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
+    let written = replace(path, bytes, Permissions::from_mode(0o600));
+    written.map_err(|source| WriteError { doing: "write", path: path.to_owned(), source })
+}
+
+/// What becomes of what a result file holds already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// It gives way to the new.
+    Replace,
+    /// The new stands on a line of its own behind it.
+    Append,
+}
+
+/// Writes a result file of the user's in one step: directories are made where they are missing, a link is
+/// followed, the mode of a file that is there is kept. Two that append at a time wait for one another.
+///
+/// # Errors
+/// When any of this fails; a file that was there then is as it was.
+pub fn write_result(path: &Path, bytes: &[u8], existing: Existing) -> Result<(), WriteError> {
+    let written = std::fs::create_dir_all(directory_of(path)).and_then(|()| {
+        let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let directory = File::open(directory_of(&path))?;
+        // Some network file systems have no locks: then two at a time are not kept apart.
+        let _ = directory.lock();
+        let permissions = std::fs::metadata(&path).map(|file| file.permissions());
+        let mut whole = match existing {
+            Existing::Append if permissions.is_ok() => std::fs::read(&path)?,
+            Existing::Append | Existing::Replace => Vec::new(),
+        };
+        if !whole.is_empty() && !whole.ends_with(b"\n") {
+            whole.push(b'\n');
+        }
+        whole.extend_from_slice(bytes);
+        replace(&path, &whole, permissions.unwrap_or(Permissions::from_mode(0o600)))
+    });
+    written.map_err(|source| WriteError { doing: "write", path: path.to_owned(), source })
+}
+
+/// Shows before the start that [`write_result`] can write `path`, and changes nothing.
+///
+/// # Errors
+/// When `path` is there and is no file that can be read and written, or its directory takes no files.
+pub fn probe_result(path: &Path) -> Result<(), WriteError> {
     let failed = |source| WriteError { doing: "write", path: path.to_owned(), source };
-    let name = path.file_name().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+    match std::fs::metadata(path) {
+        Ok(there) if !there.is_file() => {
+            return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")));
+        }
+        Ok(_) => drop(OpenOptions::new().read(true).append(true).open(path).map_err(failed)?),
+        Err(_) => {}
+    }
+    probe_writable(directory_of(path))
+}
+
+/// Puts a whole new file in the place of another; on failure nothing has changed.
+fn replace(path: &Path, bytes: &[u8], permissions: Permissions) -> io::Result<()> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let mut hidden = std::ffi::OsString::from(".");
     hidden.push(name);
     hidden.push(format!(".{}.tmp", std::process::id()));
     let temporary = path.with_file_name(hidden);
-    replace(&temporary, path, bytes).map_err(|source| {
+    rename_over(&temporary, path, bytes, permissions).inspect_err(|_| {
         // It may never have come to be; the error that matters is the first one.
         let _ = std::fs::remove_file(&temporary);
-        failed(source)
     })
 }
 
-fn replace(temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn rename_over(temporary: &Path, path: &Path, bytes: &[u8], permissions: Permissions) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(temporary)?;
     // A leftover of an earlier process may have had another mode.
-    file.set_permissions(Permissions::from_mode(0o600))?;
+    file.set_permissions(permissions)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(temporary, path)?;
@@ -124,6 +178,43 @@ mod tests {
         let error = write_atomic(&path, b"new").unwrap_err();
         assert_eq!(error.to_string(), format!("cannot write `{}`", path.display()));
         assert_eq!(names(directory.path()), ["taken"]);
+    }
+
+    #[test]
+    fn a_result_is_appended_on_a_line_of_its_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("not/yet/there.json");
+        probe_result(&path).unwrap();
+        for line in ["{\"a\": 1}", "{\"a\": 2}"] {
+            write_result(&path, line.as_bytes(), Existing::Append).unwrap();
+            probe_result(&path).unwrap();
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), b"{\"a\": 1}\n{\"a\": 2}");
+        assert_eq!(mode(&path), 0o600);
+        write_result(&path, b"{}", Existing::Replace).unwrap();
+        assert_eq!((std::fs::read(&path).unwrap(), names(path.parent().unwrap()).len()), (b"{}".to_vec(), 1));
+    }
+
+    #[test]
+    fn a_result_keeps_the_mode_and_the_place_of_a_file_that_is_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, link) = (directory.path().join("shared.json"), directory.path().join("link.json"));
+        std::fs::write(&path, b"{}\n").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        write_result(&link, b"{}", Existing::Append).unwrap();
+        assert_eq!((std::fs::read(&path).unwrap(), mode(&path)), (b"{}\n{}".to_vec(), 0o644));
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn a_result_never_takes_the_place_of_what_is_no_file() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(probe_result(directory.path()).is_err());
+        assert!(probe_result(Path::new("/dev/null")).is_err());
+        let below_a_file = directory.path().join("file");
+        std::fs::write(&below_a_file, b"").unwrap();
+        assert!(probe_result(&below_a_file.join("result.json")).is_err());
     }
 
     #[test]

@@ -178,6 +178,21 @@ impl Ramp {
         Ok(Self { shape, start, end, burstiness })
     }
 
+    /// How the rate goes from its first to its last value.
+    pub fn shape(&self) -> RampShape {
+        self.shape
+    }
+
+    /// Requests per second before the first request.
+    pub fn start(&self) -> f64 {
+        self.start
+    }
+
+    /// Requests per second before the last.
+    pub fn end(&self) -> f64 {
+        self.end
+    }
+
     /// Requests per second before request `i` of `count`.
     pub fn rate_at(&self, i: usize, count: usize) -> f64 {
         let progress = i as f64 / count.saturating_sub(1).max(1) as f64;
@@ -214,6 +229,16 @@ impl FromStr for Burstiness {
             _ => Err(format!(
                 "`{text}` is not a burstiness: want above 0 (1 is Poisson), or `inf` for constant gaps"
             )),
+        }
+    }
+}
+
+impl RampShape {
+    /// The word for it in flags and files.
+    pub fn word(self) -> &'static str {
+        match self {
+            RampShape::Linear => "linear",
+            RampShape::Exponential => "exponential",
         }
     }
 }

@@ -4,6 +4,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod compatibility;
 mod faults;
 mod patience;
 mod refusals;

@@ -11,7 +11,7 @@ mod tests;
 
 use super::sim::SimParameters;
 use super::{at_least_one, usage};
-use crate::command::{Error, ProbePrompt, ServePlan, WarmupPrompts};
+use crate::command::{Error, ProbePrompt, Salt, ServePlan, WarmupPrompts};
 use crate::sim::Config;
 use clap::{Args, ValueEnum};
 
@@ -46,6 +46,10 @@ pub(super) struct ServeArgs {
     /// What the one request before the load sends; with --num-prompts 1 it is the first prompt
     #[arg(long, value_name = "WHICH", help_heading = "Load")]
     probe: Option<Probe>,
+    /// Put a text in front of each prompt, so that no cache knows it from an earlier run; one of the run's own
+    /// unless TEXT is given. The prompts then are not those of `vllm bench serve`
+    #[arg(long, value_name = "TEXT", num_args = 0..=1, default_missing_value = "", help_heading = "Load")]
+    salt: Option<String>,
     /// Threads that read answers [default: one per processor, up to 16]
     #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Load")]
     workers: Option<usize>,
@@ -70,6 +74,32 @@ enum Warmups {
     First,
 }
 
+impl Probe {
+    fn prompt(typed: Option<Self>, num_prompts: usize) -> ProbePrompt {
+        match typed {
+            Some(Probe::None) => ProbePrompt::None,
+            Some(Probe::Own) => ProbePrompt::Own,
+            Some(Probe::First) => ProbePrompt::First,
+            None if num_prompts == 1 => ProbePrompt::First,
+            None => ProbePrompt::Own,
+        }
+    }
+}
+
+impl Warmups {
+    fn prompts(self) -> WarmupPrompts {
+        match self {
+            Warmups::Own => WarmupPrompts::Own,
+            Warmups::First => WarmupPrompts::First,
+        }
+    }
+}
+
+/// `--salt` without a text is empty.
+fn salt(text: String) -> Salt {
+    if text.is_empty() { Salt::OfTheRun } else { Salt::Text(text) }
+}
+
 impl ServeArgs {
     /// What the flags mean together.
     pub(super) fn plan(self, api_key: Option<&str>) -> Result<ServePlan, Error> {
@@ -87,23 +117,17 @@ impl ServeArgs {
         let config = Config {
             topology: self.sim.unwrap_or_default(),
             seed: u64::from(seed),
-            model: self.target.model.clone().unwrap_or(Config::default().model),
+            model: self.target.name_in_requests().unwrap_or(Config::default().model),
             ..self.parameters.config
         };
         let target = self.target.plan(embedded.then_some(config), api_key)?;
-        let probe = match self.probe {
-            Some(Probe::None) => ProbePrompt::None,
-            Some(Probe::Own) => ProbePrompt::Own,
-            Some(Probe::First) => ProbePrompt::First,
-            None if num_prompts == 1 => ProbePrompt::First,
-            None => ProbePrompt::Own,
-        };
         Ok(ServePlan {
             target: target.target,
             endpoint: target.endpoint,
             path: target.path,
             backend: target.backend,
             model: target.model,
+            served_model_name: target.served_model_name,
             request_id_prefix: target.request_id_prefix,
             dataset,
             arrivals,
@@ -114,16 +138,15 @@ impl ServeArgs {
             max_duration: self.arrivals.max_duration,
             pacing_spin: self.arrivals.spin(),
             num_warmups: self.num_warmups,
-            warmup_prompts: match self.warmup_prompts {
-                Warmups::Own => WarmupPrompts::Own,
-                Warmups::First => WarmupPrompts::First,
-            },
-            probe,
+            warmup_prompts: self.warmup_prompts.prompts(),
+            probe: Probe::prompt(self.probe, num_prompts),
             wait_ready: self.patience.wait_ready,
             timeouts: self.patience.timeouts(),
             read_limits: self.patience.read_limits(),
             ignore_eos: self.sampling.ignore_eos,
+            logprobs: self.sampling.logprobs,
             chat_tokens_field: self.sampling.chat_tokens_field(),
+            chat_content: self.sampling.chat_content(),
             extra_body: self.sampling.extra_body()?,
             slo: self.output.slo()?,
             percentiles: self.output.percentiles(),
@@ -131,6 +154,9 @@ impl ServeArgs {
             max_error_rate: self.output.max_error_rate,
             strict: self.output.strict,
             save_text: self.output.save_text(),
+            metadata: self.output.metadata()?,
+            result: self.output.result(),
+            salt: self.salt.map(salt),
             output_dir: self.output.output_dir,
             label: self.output.label,
             progress: !self.output.disable_tqdm,

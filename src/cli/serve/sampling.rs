@@ -1,6 +1,6 @@
 use crate::cli::usage;
 use crate::command::Error;
-use crate::wire::openai::TokensField;
+use crate::wire::openai::{ChatContent, TokensField};
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
@@ -11,10 +11,10 @@ pub(super) struct SamplingArgs {
     /// Tell the server to go on past the end-of-sequence token
     #[arg(long)]
     pub(super) ignore_eos: bool,
-    /// Log probabilities per token
+    /// Log probabilities per token; of completions only, as in `vllm bench serve`
     #[arg(long, value_name = "N")]
-    logprobs: Option<u32>,
-    /// Sampling temperature
+    pub(super) logprobs: Option<u32>,
+    /// Sampling temperature; this and the following are left to the server unless they are given
     #[arg(long, value_name = "T")]
     temperature: Option<f64>,
     /// Nucleus sampling
@@ -41,6 +41,15 @@ pub(super) struct SamplingArgs {
     /// Chat field of the output length; PD proxies lower only max_tokens for the prefill leg
     #[arg(long, default_value = "max_tokens", value_name = "FIELD")]
     chat_max_tokens_field: ChatTokensField,
+    /// Form of a chat's message: plain text, or the list with one part that `vllm bench serve` sends
+    #[arg(long, default_value = "string", value_name = "FORM")]
+    chat_content: ChatForm,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ChatForm {
+    String,
+    Parts,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -58,14 +67,20 @@ impl SamplingArgs {
         }
     }
 
-    /// Sampling parameters that were typed, then the extra body's keys.
+    pub(super) fn chat_content(&self) -> ChatContent {
+        match self.chat_content {
+            ChatForm::String => ChatContent::Text,
+            ChatForm::Parts => ChatContent::Parts,
+        }
+    }
+
+    /// Sampling parameters that were typed, in vLLM's order, then the extra body's keys.
     pub(super) fn extra_body(&self) -> Result<Map<String, Value>, Error> {
         let typed = [
-            ("logprobs", self.logprobs.map(|n| json!(n))),
-            ("temperature", self.temperature.map(|x| json!(x))),
             ("top_p", self.top_p.map(|x| json!(x))),
             ("top_k", self.top_k.map(|k| json!(k))),
             ("min_p", self.min_p.map(|x| json!(x))),
+            ("temperature", self.temperature.map(|x| json!(x))),
             ("frequency_penalty", self.frequency_penalty.map(|x| json!(x))),
             ("presence_penalty", self.presence_penalty.map(|x| json!(x))),
             ("repetition_penalty", self.repetition_penalty.map(|x| json!(x))),

@@ -60,6 +60,7 @@ pub(super) struct TargetSettings {
     pub(super) path: String,
     pub(super) backend: String,
     pub(super) model: Option<String>,
+    pub(super) served_model_name: Option<String>,
     pub(super) request_id_prefix: Option<String>,
 }
 
@@ -68,6 +69,11 @@ impl TargetArgs {
     pub(super) fn is_named(&self) -> bool {
         let texts = [&self.base_url, &self.host, &self.endpoint, &self.model, &self.tokenizer];
         texts.iter().any(|text| text.is_some()) || self.port.is_some()
+    }
+
+    /// The model's name in the requests, where one was typed.
+    pub(super) fn name_in_requests(&self) -> Option<String> {
+        self.served_model_name.clone().or(self.model.clone())
     }
 
     pub(super) fn plan(
@@ -105,7 +111,8 @@ impl TargetArgs {
             endpoint,
             path,
             backend: self.backend.word().to_owned(),
-            model: self.served_model_name.or(self.model),
+            model: self.model,
+            served_model_name: self.served_model_name,
             request_id_prefix: self.request_id_prefix,
         })
     }

@@ -1,5 +1,6 @@
 use crate::cli::{Parsed, parse};
-use crate::command::{DatasetPlan, Plan, ProbePrompt, ServePlan, TargetPlan};
+use crate::command::{DatasetPlan, Existing, Plan, ProbePrompt, Salt, ServePlan, TargetPlan};
+use crate::measure::Detail;
 use crate::wire::Endpoint;
 use crate::workload::{ArrivalProcess, Burstiness};
 
@@ -97,7 +98,11 @@ fn bad_values_are_refused_with_what_would_do() {
         ("--port 1 --dataset-name sonnet --header no-equals-sign", "NAME=VALUE"),
         ("--goodput ttft=3", "--goodput"),
         ("--percentile-metrics ttft,nonsense", "`nonsense` is not one of ttft"),
-        ("--metric-percentiles 100", "between 0 and 100"),
+        ("--metric-percentiles 100.1", "from 0 to 100"),
+        ("--metadata a=b c", "`c` in --metadata has no `=`"),
+        ("--use-beam-search", "unexpected argument"),
+        ("--best-of 2", "unexpected argument"),
+        ("--save-detail", "--save-detailed"),
         ("--extra-body [1]", "not a JSON object"),
         ("--temperature nan", "finite"),
         ("--request-id-prefix a/b", "cannot begin a request id"),
@@ -114,4 +119,27 @@ fn bad_values_are_refused_with_what_would_do() {
 fn sampling_comes_before_the_extra_body() {
     let plan = plan(r#"--temperature 0 --extra-body {"temperature":1,"seed":2}"#);
     assert_eq!(serde_json::to_string(&plan.extra_body).unwrap(), r#"{"temperature":1,"seed":2}"#);
+}
+
+#[test]
+fn a_result_file_is_asked_for_as_in_vllm() {
+    assert_eq!((plan("").result, plan("--save-detailed --result-dir d").result), (None, None));
+    let plan =
+        plan("--append-result --save-detailed --result-dir d --result-filename f --metadata b=1 a=x=y b=2");
+    let result = plan.result.expect("a result");
+    assert_eq!((result.existing, result.detail), (Existing::Append, Detail::Detailed));
+    assert!(plan.save_text);
+    assert_eq!(serde_json::to_string(&plan.metadata).unwrap(), r#"{"b":"2","a":"x=y"}"#);
+}
+
+#[test]
+fn percentiles_are_taken_in_the_order_in_which_they_were_typed() {
+    assert_eq!(plan("--metric-percentiles 99,50,99.9,50,100").percentiles, [99.0, 50.0, 99.9, 100.0]);
+    assert_eq!(plan("--percentile-metrics ttft,e2el").percentile_metrics, ["ttft", "e2el"]);
+}
+
+#[test]
+fn a_salt_is_the_runs_own_unless_it_is_given() {
+    assert_eq!((plan("").salt, plan("--salt").salt), (None, Some(Salt::OfTheRun)));
+    assert_eq!(plan("--salt pepper --rate inf").salt, Some(Salt::Text("pepper".to_owned())));
 }

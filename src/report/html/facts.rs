@@ -3,7 +3,7 @@ use super::super::fold::objectives;
 use super::super::text::{bare, plain};
 use super::Section;
 use super::markup::{Html, pairs, paragraph};
-use crate::measure::{METRICS, Manifest, Stamps};
+use crate::measure::{METRICS, Manifest, RampUp, Stamps};
 
 /// What was asked for, where and with what: enough to run it again.
 pub(super) fn facts(reported: &Reported<'_>) -> Option<Section> {
@@ -51,6 +51,19 @@ fn load(manifest: &Manifest) -> Vec<(&'static str, Html)> {
     ];
     if let Some(prefix) = settings.prefix_len {
         rows.insert(8, ("Shared prefix", Html::of(&format!("{prefix} tokens"))));
+    }
+    if let Some(RampUp { strategy, start_rps, end_rps }) = &settings.ramp_up {
+        rows[1].1 = Html::of(&format!("{strategy} from {} to {} req/s", bare(*start_rps), bare(*end_rps)));
+    }
+    if let Some(salt) = &settings.salt {
+        rows.push(("In front of each prompt", Html::of(&plain(salt))));
+    }
+    if !settings.metadata.is_empty() {
+        let pair = |(key, value): (&String, &serde_json::Value)| {
+            format!("{}={}", plain(key), plain(value.as_str().unwrap_or_default()))
+        };
+        let pairs: Vec<String> = settings.metadata.iter().map(pair).collect();
+        rows.push(("Metadata", Html::of(&pairs.join(", "))));
     }
     rows
 }

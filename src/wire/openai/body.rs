@@ -7,12 +7,26 @@ use serde_json::{Map, Value, json};
 pub struct BodyOptions {
     /// Model name.
     pub model: String,
+    /// Log probabilities per token, of completions.
+    pub logprobs: Option<u32>,
     /// Tell the server to go on past the end-of-sequence token.
     pub ignore_eos: bool,
+    /// The form of a chat's one message.
+    pub chat_content: ChatContent,
     /// The chat field that carries the output length.
     pub chat_tokens_field: TokensField,
     /// Merged last, key by key.
     pub extra: Map<String, Value>,
+}
+
+/// The form of a chat's one message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChatContent {
+    /// Plain text: what several PD proxies take alone.
+    #[default]
+    Text,
+    /// A list with one part of type `text`, as `vllm bench serve` sends.
+    Parts,
 }
 
 /// The chat field that carries the output length.
@@ -25,7 +39,8 @@ pub enum TokensField {
     MaxCompletionTokens,
 }
 
-/// The JSON body of one streamed request.
+/// The JSON body of one streamed request: the keys of `vllm bench serve` in its order, so that a server sees no
+/// difference but the two of the chat that the options tell.
 pub fn request_body(endpoint: Endpoint, request: &Request, options: &BodyOptions) -> Map<String, Value> {
     let mut body = Map::new();
     let mut put = |key: &str, value: Value| body.insert(key.to_owned(), value);
@@ -33,10 +48,11 @@ pub fn request_body(endpoint: Endpoint, request: &Request, options: &BodyOptions
     let tokens_field = match endpoint {
         Endpoint::Completions => {
             put("prompt", json!(request.prompt.text()));
+            put("repetition_penalty", json!(1.0));
             "max_tokens"
         }
         Endpoint::Chat => {
-            put("messages", messages(&request.prompt));
+            put("messages", messages(&request.prompt, options.chat_content));
             match options.chat_tokens_field {
                 TokensField::MaxTokens => "max_tokens",
                 TokensField::MaxCompletionTokens => "max_completion_tokens",
@@ -44,6 +60,9 @@ pub fn request_body(endpoint: Endpoint, request: &Request, options: &BodyOptions
         }
     };
     put(tokens_field, json!(request.output_tokens));
+    if endpoint == Endpoint::Completions {
+        put("logprobs", json!(options.logprobs));
+    }
     put("stream", json!(true));
     put("stream_options", json!({"include_usage": true}));
     if options.ignore_eos {
@@ -55,10 +74,13 @@ pub fn request_body(endpoint: Endpoint, request: &Request, options: &BodyOptions
     body
 }
 
-fn messages(prompt: &Prompt) -> Value {
-    match prompt {
-        Prompt::Text(text) => json!([{"role": "user", "content": text}]),
-        Prompt::Messages(turns) => json!(turns),
+fn messages(prompt: &Prompt, content: ChatContent) -> Value {
+    match (prompt, content) {
+        (Prompt::Text(text), ChatContent::Text) => json!([{"role": "user", "content": text}]),
+        (Prompt::Text(text), ChatContent::Parts) => {
+            json!([{"role": "user", "content": [{"type": "text", "text": text}]}])
+        }
+        (Prompt::Messages(turns), _) => json!(turns),
     }
 }
 
@@ -96,7 +118,9 @@ mod tests {
     fn options() -> BodyOptions {
         BodyOptions {
             model: "m".into(),
+            logprobs: None,
             ignore_eos: true,
+            chat_content: ChatContent::Text,
             chat_tokens_field: TokensField::MaxTokens,
             extra: Map::from_iter([("temperature".into(), json!(0.0)), ("max_tokens".into(), json!(7))]),
         }
@@ -111,7 +135,10 @@ mod tests {
         let plain = BodyOptions { extra: Map::new(), ignore_eos: false, ..options() };
         assert_eq!(
             serde_json::to_string(&request_body(Endpoint::Completions, &request(), &plain)).unwrap(),
-            r#"{"model":"m","prompt":"a \"b\"","max_tokens":5,"stream":true,"stream_options":{"include_usage":true}}"#
+            concat!(
+                r#"{"model":"m","prompt":"a \"b\"","repetition_penalty":1.0,"max_tokens":5,"logprobs":null,"#,
+                r#""stream":true,"stream_options":{"include_usage":true}}"#
+            )
         );
     }
 
@@ -130,6 +157,7 @@ mod tests {
         };
         let body = request_body(Endpoint::Chat, &request(), &options);
         assert_eq!(body["messages"], json!([{"role": "user", "content": "a \"b\""}]));
+        assert!(!body.contains_key("logprobs") && !body.contains_key("repetition_penalty"));
         assert_eq!((body.get("max_tokens"), &body["max_completion_tokens"]), (None, &json!(5)));
     }
 }

@@ -1,0 +1,31 @@
+//! The result file of `vllm bench serve`, where the user wants it; the run's directory has a copy.
+
+use super::{Error, Exit, ResultPlan};
+use crate::report::{self, Reported};
+use std::path::{Path, PathBuf};
+
+/// Where the file goes. Of the name that vLLM would give only the end of the run knows the time in it.
+fn path(plan: &ResultPlan, given_name: &str) -> PathBuf {
+    let name = plan.name.as_deref().unwrap_or(Path::new(given_name));
+    plan.directory.as_ref().map_or_else(|| name.to_owned(), |directory| directory.join(name))
+}
+
+/// Makes sure before the run that the file can be written after it.
+pub(super) fn check(plan: &ResultPlan) -> Result<(), Error> {
+    report::probe_result(&path(plan, ".pdbench-result.json")).map_err(|error| {
+        Error::new(Exit::NotWritten, "the result file would have no place").caused_by(error).help(
+            "name a writable directory with --result-dir, and with --result-filename a file that may be written",
+        )
+    })
+}
+
+/// Writes the file; gives where it is.
+pub(super) fn write(plan: &ResultPlan, reported: &Reported<'_>) -> Result<PathBuf, Error> {
+    let path = path(plan, &report::vllm_result_name(&reported.run.manifest));
+    let written = report::write_result(&path, &report::vllm_result_bytes(reported), plan.existing);
+    written.map(|()| path).map_err(|error| {
+        Error::new(Exit::NotWritten, "the result file is missing")
+            .caused_by(error)
+            .help("the run's directory has a copy, vllm-result.json")
+    })
+}
