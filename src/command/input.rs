@@ -81,6 +81,14 @@ pub(super) fn run_files(output_dir: &Path) -> impl Iterator<Item = Vec<u8>> {
     paths.into_iter().filter(short).filter_map(|path| fs::read(path).ok())
 }
 
+/// Scheduling periods in which this process's control group has been throttled so far; `None` where none tells.
+pub(super) fn throttled_periods() -> Option<u64> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let stat = fs::read_to_string(format!("/sys/fs/cgroup{group}/cpu.stat")).ok()?;
+    stat.lines().find_map(|line| line.strip_prefix("nr_throttled "))?.trim().parse().ok()
+}
+
 fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

@@ -8,7 +8,7 @@ use super::requests::{Writing, probe_request, salt_text, salted, warmup_request}
 use super::{Error, Exit, InterruptedBy, ProbePrompt, ServePlan, Surroundings, TargetPlan, WarmupPrompts};
 use super::{earlier, input, progress, result_file, secrets};
 use crate::load::{Ending, Live, Load, LoadConfig, Pacing, Pass, PassReport, Prepared};
-use crate::measure::{Kind, Manifest, Run, Stamps, State};
+use crate::measure::{Kind, Manifest, Run, Stamps, State, TickerFacts};
 use crate::report::{self, Reported, Style};
 use crate::runtime::{Clock, Stop, Workers};
 use crate::wire::Target;
@@ -91,6 +91,7 @@ pub(super) async fn serve(plan: ServePlan, world: &mut Surroundings) -> Result<E
     manifest.sent_before = earlier::same_prompts(&plan.output_dir, &manifest);
     let directory = RunDirectory::create(&plan.output_dir, &manifest, &recorder)?;
     announce(&plan, &manifest, directory.path(), world);
+    let throttled_before = input::throttled_periods();
     let ran = run_passes(&plan, passes, &mut load, &live, world).await;
     let ended = load.finish().await;
     if let Some(embedded) = reached.embedded {
@@ -98,7 +99,7 @@ pub(super) async fn serve(plan: ServePlan, world: &mut Surroundings) -> Result<E
     }
     let died = |error| Error::new(Exit::Aborted, "the load ended early").caused_by(error);
     let ran = ran.and_then(|report| ended.map(|()| report).map_err(died));
-    finish(&plan, &mut manifest, directory, ran, world)
+    finish(&plan, &mut manifest, directory, ran, throttled_before, world)
 }
 
 /// Descriptors that one connection costs: one for the client, one more for the cluster in the same process.
@@ -296,12 +297,16 @@ fn finish(
     manifest: &mut Manifest,
     directory: RunDirectory,
     ran: Result<PassReport, Error>,
+    throttled_before: Option<u64>,
     world: &mut Surroundings,
 ) -> Result<Exit, Error> {
     let (path, records, journal_error) = directory.records();
     let stopped = stopped(&ran, world);
     match &ran {
-        Ok(ran) => (manifest.main_start, manifest.main_end) = (ran.start, Some(ran.end)),
+        Ok(ran) => {
+            (manifest.main_start, manifest.main_end) = (ran.start, Some(ran.end));
+            watched(manifest, ran, throttled_before);
+        }
         Err(error) => {
             world.note(&error.message());
             recover_span(manifest, &records);
@@ -333,6 +338,17 @@ fn finish(
         None if plan.strict && 0 < summary.counts.failed => Exit::Invalid,
         None => Exit::Valid,
     })
+}
+
+/// Notes what was seen of the client itself.
+fn watched(manifest: &mut Manifest, ran: &PassReport, throttled_before: Option<u64>) {
+    let Some(watch) = &ran.watch else { return };
+    manifest.in_flight = Some(watch.in_flight.clone());
+    manifest.ticker = watch.tick_p99_late_ms.map(|p99_late_ms| TickerFacts {
+        p99_late_ms,
+        worker_cpu_share: watch.busiest_shard.unwrap_or(0.0),
+        throttled_periods: input::throttled_periods().zip(throttled_before).map(|(now, then)| now - then),
+    });
 }
 
 /// What stopped a run before its planned end, and the exit status for that.

@@ -74,7 +74,7 @@ impl Driver {
         };
         end = end.max(self.drain(&mut pacer, ending, last_send, &mut stop).await);
         let failed_probe = self.failed_probe.take();
-        (self, PassReport { start, end, sent: pacer.sent(), ending, failed_probe })
+        (self, PassReport { start, end, sent: pacer.sent(), ending, failed_probe, watch: None })
     }
 
     fn note(&mut self, ended: Ended, pacer: &mut Pacer) {

@@ -14,10 +14,12 @@ mod shard;
 mod stamp;
 mod stream;
 mod tally;
+mod watch;
 
 pub use live::{Live, LiveView};
 pub use pacer::Ending;
 pub use reading::ReadLimits;
+pub use watch::WatchReport;
 
 use crate::measure::{Kind, Offset, PromptTokensSource, RequestRecord, Stamps};
 use crate::runtime::{Clock, StopSignal, Worker, Workers};
@@ -32,6 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::unbounded_channel;
+use watch::Watch;
 
 /// Takes finished records, about once a second from each shard.
 pub type Sink = Arc<dyn Fn(Vec<RequestRecord>) + Send + Sync>;
@@ -147,6 +150,8 @@ pub struct PassReport {
     pub ending: Ending,
     /// The record of a probe that failed.
     pub failed_probe: Option<Box<RequestRecord>>,
+    /// What was seen of the client meanwhile; the main pass only.
+    pub watch: Option<WatchReport>,
 }
 
 /// A pass as its shards see it.
@@ -167,6 +172,7 @@ pub struct Load {
     config: Arc<LoadConfig>,
     driver: Option<Driver>,
     shards: Vec<Worker<()>>,
+    live: Arc<Live>,
     next_i: u32,
 }
 
@@ -200,11 +206,11 @@ impl Load {
             shards: senders,
             ended,
             idle: Vec::new(),
-            live,
+            live: Arc::clone(&live),
             drain_timeout: config.timeouts.drain,
             failed_probe: None,
         };
-        Ok(Self { config, driver: Some(driver), shards: workers, next_i: 0 })
+        Ok(Self { config, driver: Some(driver), shards: workers, live, next_i: 0 })
     }
 
     /// Sends the requests of a pass and waits until all of them have ended.
@@ -220,8 +226,21 @@ impl Load {
             max_error_rate: pass.max_error_rate,
         };
         let shared = Arc::new(PassShared { kind: pass.kind, first_i: self.next_i, requests: pass.requests });
+        let watch = match pass.kind {
+            Kind::Main => {
+                let (live, shards) = (Arc::clone(&self.live), driver.shards.clone());
+                Some(Watch::start(self.config.workers, self.config.clock, live, shards).await?)
+            }
+            Kind::Probe | Kind::Warmup => None,
+        };
         let sending = driver.run(shared, pass.schedule, limits, stop);
-        let (driver, report) = self.config.workers.start("pacer", sending)?.join().await.ok_or_else(dead)?;
+        let done = self.config.workers.start("pacer", sending)?.join().await;
+        let seen = match watch {
+            Some(watch) => watch.end().await,
+            None => None,
+        };
+        let (driver, mut report) = done.ok_or_else(dead)?;
+        report.watch = seen;
         self.driver = Some(driver);
         self.next_i += report.sent as u32;
         Ok(report)

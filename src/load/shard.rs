@@ -3,11 +3,13 @@ use super::live::Live;
 use super::pacer::Turn;
 use super::stamp::{ReadBuffer, StampClock};
 use super::stream::{Open, Stream};
+use super::watch::thread_cpu;
 use super::{LoadConfig, PassShared, Sink};
 use crate::measure::RequestRecord;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
@@ -17,6 +19,8 @@ pub(super) enum Job {
     Start(Arc<PassShared>, Turn, Option<Open>),
     /// Drop everything that is in flight.
     Cancel,
+    /// Tell the processor time that this shard's thread has used.
+    Usage(oneshot::Sender<Option<Duration>>),
 }
 
 /// What the streams of a shard share. Only the shard's own thread uses it, so its locks are never waited for.
@@ -89,6 +93,7 @@ pub(super) async fn run(context: Arc<ShardContext>, mut jobs: UnboundedReceiver<
                     streams.spawn(Stream::new(Arc::clone(&context), pass, turn, sent).run(open));
                 }
                 Some(Job::Cancel) => streams.abort_all(),
+                Some(Job::Usage(reply)) => drop(reply.send(thread_cpu())),
                 None => break,
             },
             Some(_) = streams.join_next() => {}

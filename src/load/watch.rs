@@ -1,4 +1,5 @@
 use super::live::Live;
+use super::shard::Job;
 use crate::measure::Offset;
 use crate::runtime::{Clock, Worker, Workers};
 use hdrhistogram::Histogram;
@@ -8,12 +9,16 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 
 /// What was seen of the client itself while a pass went on, by a clock of its own.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WatchReport {
     /// How late the ticks of 1 ms were at the 99th percentile, milliseconds; absent in virtual time.
     pub tick_p99_late_ms: Option<f64>,
+    /// Processor share of the busiest shard's thread, in [0, 1]; absent in virtual time.
+    pub busiest_shard: Option<f64>,
     /// Requests in flight, sampled at even distances.
     pub in_flight: Vec<(Offset, u32)>,
 }
@@ -22,6 +27,11 @@ pub struct WatchReport {
 pub(super) struct Watch {
     stop: Arc<AtomicBool>,
     worker: Worker<WatchReport>,
+    clock: Clock,
+    since: Duration,
+    shards: Vec<UnboundedSender<Job>>,
+    /// Processor time of each shard when the watch began.
+    used: Vec<Option<Duration>>,
 }
 
 const TICK: Duration = Duration::from_millis(1);
@@ -32,20 +42,37 @@ const MOST_SAMPLES: usize = 2000;
 
 impl Watch {
     /// Starts watching, on a thread of its own in production.
-    pub(super) fn start(workers: Workers, clock: Clock, live: Arc<Live>) -> io::Result<Self> {
+    pub(super) async fn start(
+        workers: Workers,
+        clock: Clock,
+        live: Arc<Live>,
+        shards: Vec<UnboundedSender<Job>>,
+    ) -> io::Result<Self> {
+        let used = usage(&shards).await;
         let stop = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&stop);
         let worker = match workers {
             Workers::Threads => workers.start("watch", async move { tick(clock, &live, &asked) })?,
             Workers::Local => workers.start("watch", sample(clock, live, asked))?,
         };
-        Ok(Self { stop, worker })
+        Ok(Self { stop, worker, clock, since: clock.now(), shards, used })
     }
 
     /// Stops watching and tells what was seen; `None` when the watch has died.
     pub(super) async fn end(self) -> Option<WatchReport> {
+        let took = (self.clock.now() - self.since).as_secs_f64();
+        let used = usage(&self.shards).await;
         self.stop.store(true, Ordering::Relaxed);
-        self.worker.join().await
+        let mut report = self.worker.join().await?;
+        if report.tick_p99_late_ms.is_some() && 0.0 < took {
+            let shares = self
+                .used
+                .iter()
+                .zip(used)
+                .filter_map(|(&before, after)| Some(((after? - before?).as_secs_f64() / took).min(1.0)));
+            report.busiest_shard = shares.max_by(f64::total_cmp);
+        }
+        Some(report)
     }
 }
 
@@ -97,6 +124,7 @@ fn tick(clock: Clock, live: &Live, stop: &AtomicBool) -> WatchReport {
     }
     WatchReport {
         tick_p99_late_ms: Some(late_us.value_at_quantile(0.99) as f64 / 1000.0),
+        busiest_shard: None,
         in_flight: samples.taken,
     }
 }
@@ -108,7 +136,19 @@ async fn sample(clock: Clock, live: Arc<Live>, stop: Arc<AtomicBool>) -> WatchRe
         samples.at(clock.now(), &live);
         tokio::time::sleep_until(clock.at(samples.next)).await;
     }
-    WatchReport { tick_p99_late_ms: None, in_flight: samples.taken }
+    WatchReport { tick_p99_late_ms: None, busiest_shard: None, in_flight: samples.taken }
+}
+
+/// Processor time that each shard has used.
+async fn usage(shards: &[UnboundedSender<Job>]) -> Vec<Option<Duration>> {
+    let mut used = Vec::with_capacity(shards.len());
+    for shard in shards {
+        let (reply, answer) = oneshot::channel();
+        // A dead shard has no usage; the pass tells of its death.
+        let asked = shard.send(Job::Usage(reply)).is_ok();
+        used.push(if asked { answer.await.ok().flatten() } else { None });
+    }
+    used
 }
 
 /// Processor time that this thread has used.
