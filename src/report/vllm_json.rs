@@ -40,10 +40,10 @@ pub fn vllm_result(reported: &Reported<'_>) -> Map<String, Value> {
     result
 }
 
-/// The bytes of the file: one line without an end, spaced as Python's `json.dump` does.
+/// The bytes of the file: one line without an end, in the form of Python's `json.dump`.
 pub fn vllm_result_bytes(reported: &Reported<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let mut serializer = Serializer::with_formatter(&mut bytes, PythonSpacing);
+    let mut serializer = Serializer::with_formatter(&mut bytes, PythonForm);
     serde::Serialize::serialize(&vllm_result(reported), &mut serializer)
         .expect("a map of JSON values is JSON, and a vector takes all of it");
     bytes
@@ -299,10 +299,24 @@ fn own(reported: &Reported<'_>) -> Value {
     })
 }
 
-/// `{"a": 1, "b": [1, 2]}`: a blank after each comma and colon.
-struct PythonSpacing;
+/// `{"a": 1, "b": [1, 2]}`: a blank after each comma and colon, and ASCII only, so that no text breaks the line.
+struct PythonForm;
 
-impl Formatter for PythonSpacing {
+impl Formatter for PythonForm {
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, text: &str) -> io::Result<()> {
+        for piece in text.split_inclusive(|c: char| !c.is_ascii()) {
+            let (ascii, other) = match piece.chars().next_back().filter(|c| !c.is_ascii()) {
+                Some(c) => (&piece[..piece.len() - c.len_utf8()], Some(c)),
+                None => (piece, None),
+            };
+            writer.write_all(ascii.as_bytes())?;
+            for unit in other.iter().flat_map(|c| c.encode_utf16(&mut [0; 2]).to_vec()) {
+                write!(writer, "\\u{unit:04x}")?;
+            }
+        }
+        Ok(())
+    }
+
     fn begin_array_value<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
         if first { Ok(()) } else { writer.write_all(b", ") }
     }
