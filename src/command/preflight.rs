@@ -66,7 +66,7 @@ fn client() -> Result<reqwest::Client, reqwest::Error> {
 }
 
 fn get(client: &reqwest::Client, target: &Target, path: &str) -> reqwest::RequestBuilder {
-    let mut request = client.get(format!("{}{path}", target.base_url()));
+    let mut request = client.get(target.url(path));
     for (name, value) in target.headers() {
         request = request.header(name, value.expose());
     }
@@ -161,7 +161,7 @@ pub(super) async fn probe(
 
 /// Why the probe failed, in words that say what to do.
 async fn refusal(target: &Target, path: &str, record: &RequestRecord) -> Error {
-    let url = format!("{}{path}", target.base_url());
+    let url = target.url(path);
     let detail = record.error.clone().unwrap_or_else(|| record.outcome.word().to_owned());
     let detail: String = detail.chars().take(300).flat_map(char::escape_debug).collect();
     let status = record.http_status.map_or(String::new(), |status| format!(" (HTTP {status})"));

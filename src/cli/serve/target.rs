@@ -1,7 +1,7 @@
 use crate::cli::usage;
 use crate::command::{Error, TargetPlan};
 use crate::sim;
-use crate::wire::{Endpoint, Secret, Target};
+use crate::wire::{Endpoint, Secret, Target, TargetError};
 use clap::{Args, ValueEnum};
 
 /// Where the requests go, and how they are dressed.
@@ -11,7 +11,7 @@ pub(super) struct TargetArgs {
     /// API of the measured requests: completions (openai, vllm) or chat (openai-chat)
     #[arg(long, default_value = "openai", value_name = "NAME")]
     backend: Backend,
-    /// Base URL, such as http://127.0.0.1:8000; instead of --host and --port
+    /// Base URL, such as http://127.0.0.1:8000 or http://host/prefix; instead of --host and --port
     #[arg(long, value_name = "URL", conflicts_with_all = ["host", "port"])]
     base_url: Option<String>,
     /// Host name or address [default: 127.0.0.1]
@@ -97,7 +97,7 @@ impl TargetArgs {
         }
         let target = match embedded {
             Some(config) => TargetPlan::Embedded(Box::new(config)),
-            None => TargetPlan::Remote(self.remote(api_key)?),
+            None => TargetPlan::Remote(self.remote(&path, api_key)?),
         };
         let prefix_is_plain = |prefix: &String| {
             prefix.len() <= 100 && prefix.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
@@ -117,7 +117,7 @@ impl TargetArgs {
         })
     }
 
-    fn remote(&self, api_key: Option<&str>) -> Result<Target, Error> {
+    fn remote(&self, path: &str, api_key: Option<&str>) -> Result<Target, Error> {
         let url = self.base_url.clone().unwrap_or_else(|| {
             let host = self.host.as_deref().unwrap_or("127.0.0.1");
             let host = if host.contains(':') && !host.starts_with('[') {
@@ -127,8 +127,19 @@ impl TargetArgs {
             };
             format!("http://{host}:{}", self.port.unwrap_or(8000))
         });
-        let wrong = |error| usage("the target cannot be used").caused_by(error).help("want http://HOST:PORT");
-        let mut target = Target::parse(&url).map_err(wrong)?;
+        let wrong = |error: TargetError| {
+            let help = match &error {
+                TargetError::OtherEndpoint { ends_in, .. } if *ends_in == Endpoint::Chat.path() => {
+                    "add --backend openai-chat, or give the URL without the path"
+                }
+                TargetError::OtherEndpoint { .. } => {
+                    "choose another --backend, or give the URL without the path"
+                }
+                _ => "want http://HOST:PORT",
+            };
+            usage("the target cannot be used").caused_by(error).help(help)
+        };
+        let mut target = Target::parse(&url).and_then(|target| target.for_endpoint(path)).map_err(wrong)?;
         for header in &self.header {
             let (name, value) = header.split_once('=').ok_or_else(|| {
                 usage("a --header without `=`").help("want NAME=VALUE; several may follow one --header")
