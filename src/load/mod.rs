@@ -3,6 +3,7 @@
 //! judging in `measure`, all protocols in `wire`.
 //! Deliberately absent: retries, files, and what a number means.
 
+mod connection;
 mod driver;
 mod leg_usage;
 mod live;
@@ -14,6 +15,7 @@ mod shard;
 mod stamp;
 mod stream;
 mod tally;
+mod tls;
 
 pub use live::{Live, LiveView};
 pub use pacer::Ending;
@@ -21,7 +23,8 @@ pub use reading::ReadLimits;
 
 use crate::measure::{Kind, Offset, PromptTokensSource, RequestRecord, Stamps};
 use crate::runtime::{Clock, StopSignal, Worker, Workers};
-use crate::wire::Secret;
+use crate::wire::{Secret, Tls};
+use connection::Connection;
 use driver::Driver;
 use pacer::PassLimits;
 use shard::{Job, ShardContext};
@@ -30,7 +33,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc::unbounded_channel;
 
 /// Takes finished records, about once a second from each shard.
@@ -41,6 +43,8 @@ pub type Sink = Arc<dyn Fn(Vec<RequestRecord>) + Send + Sync>;
 pub struct LoadConfig {
     /// Where to connect.
     pub address: SocketAddr,
+    /// How to speak TLS there; `None` for plain HTTP.
+    pub tls: Option<Tls>,
     /// Threads that read, at least 1.
     pub shards: usize,
     /// Patience.
@@ -159,7 +163,7 @@ struct PassShared {
 /// An open connection between two requests, registered with the shard that reads it.
 struct Idle {
     shard: usize,
-    connection: Arc<TcpStream>,
+    connection: Connection,
 }
 
 /// A load generator with its threads and open connections, ready for one pass after another.

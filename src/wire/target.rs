@@ -1,3 +1,5 @@
+use super::tls::{Tls, TlsError, Trust};
+use rustls::pki_types::ServerName;
 use std::fmt;
 use url::Url;
 
@@ -53,9 +55,10 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Where requests go: base URL, headers, key.
+/// Where requests go: base URL, headers, key, TLS.
 #[derive(Clone, Debug)]
 pub struct Target {
+    tls: Option<Tls>,
     host: String,
     port: u16,
     base_path: String,
@@ -95,20 +98,19 @@ pub enum TargetError {
 }
 
 impl Target {
-    /// Parses a base URL such as `http://127.0.0.1:8000` or `http://host:8000/prefix`.
+    /// Parses a base URL such as `http://127.0.0.1:8000` or `https://host/prefix`. Under https nobody is believed
+    /// before [`Target::trusting`] says whom to believe.
     ///
     /// # Errors
-    /// When it is no http URL, or carries credentials, a query or a fragment.
+    /// When it is no http or https URL, or carries credentials, a query or a fragment.
     pub fn parse(base_url: &str) -> Result<Self, TargetError> {
         let bad =
             |why: &str| TargetError::NotAUrl { url: without_credentials(base_url), why: why.to_owned() };
         let with_scheme =
             if base_url.contains("://") { base_url.to_owned() } else { format!("http://{base_url}") };
         let url = Url::parse(&with_scheme).map_err(|error| bad(&error.to_string()))?;
-        match url.scheme() {
-            "http" => {}
-            "https" => return Err(bad("https is not supported yet; use http")),
-            _ => return Err(bad("want http://HOST:PORT")),
+        if !["http", "https"].contains(&url.scheme()) {
+            return Err(bad("want http://HOST:PORT or https://HOST:PORT"));
         }
         if !url.username().is_empty() || url.password().is_some() {
             return Err(bad("credentials do not belong in a URL; set OPENAI_API_KEY"));
@@ -118,13 +120,32 @@ impl Target {
         }
         let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| bad("it names no host"))?;
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let tls = match url.scheme() {
+            "https" => {
+                let name = ServerName::try_from(host.clone());
+                Some(Tls::distrustful(name.map_err(|_| bad("no certificate can be for that host name"))?))
+            }
+            _ => None,
+        };
         Ok(Self {
+            tls,
             host,
             port: url.port_or_known_default().ok_or_else(|| bad("it names no port"))?,
             base_path: url.path().trim_end_matches('/').to_owned(),
             headers: Vec::new(),
             api_key: None,
         })
+    }
+
+    /// Believes these certificates, where the URL is an https one.
+    ///
+    /// # Errors
+    /// When they make no configuration.
+    pub fn trusting(mut self, trust: &Trust) -> Result<Self, TlsError> {
+        if let Some(tls) = &mut self.tls {
+            *tls = Tls::new(tls.server_name().clone(), trust)?;
+        }
+        Ok(self)
     }
 
     /// Takes off the base URL's end what the path of the requests has too, so that the whole URL, or one that ends
@@ -201,7 +222,8 @@ impl Target {
     /// would take for a part of the name.
     pub fn authority(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        if self.port == 80 { host } else { format!("{host}:{}", self.port) }
+        let implied = if self.tls.is_some() { 443 } else { 80 };
+        if self.port == implied { host } else { format!("{host}:{}", self.port) }
     }
 
     /// Base URL without credentials.
@@ -210,7 +232,13 @@ impl Target {
     }
 
     fn origin(&self) -> String {
-        format!("http://{}", self.authority())
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.authority())
+    }
+
+    /// How to speak TLS with it; `None` under http.
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
     }
 
     /// Headers sent with each request.
@@ -260,7 +288,11 @@ mod tests {
             ("127.0.0.1:8000/", "127.0.0.1:8000", ""),
             ("http://proxy/pd/", "proxy", "/pd"),
             ("http://proxy:443", "proxy:443", ""),
+            ("https://proxy:443", "proxy", ""),
+            ("https://proxy:80//", "proxy:80", ""),
             ("http://[::1]:9", "[::1]:9", ""),
+            ("https://[::1]", "[::1]", ""),
+            ("https://10.0.0.5:8443/a/b/", "10.0.0.5:8443", "/a/b"),
         ];
         for (url, authority, path) in table {
             let target = Target::parse(url).unwrap();
@@ -271,7 +303,7 @@ mod tests {
     #[test]
     fn a_url_that_cannot_be_used_is_refused_without_its_secret() {
         for url in
-            ["http://", "ftp://x", "http://x:99999", "http://u:hunter2@x", "http://x/?hunter2", "https://x"]
+            ["http://", "ftp://x", "http://x:99999", "http://u:hunter2@x", "http://x/?hunter2", "https://-x"]
         {
             let error = Target::parse(url).unwrap_err().to_string();
             assert!(!error.contains("u:hunter2"), "{error}");
@@ -286,8 +318,8 @@ mod tests {
             ("http://x/", completions, "http://x", "http://x/v1/models"),
             ("http://x/v1", completions, "http://x", "http://x/v1/models"),
             ("http://x/v1//", chat, "http://x", "http://x/v1/models"),
-            ("http://x/v1/completions", completions, "http://x", "http://x/v1/models"),
-            ("http://x/v1/chat/completions/", chat, "http://x", "http://x/v1/models"),
+            ("https://x/v1/completions", completions, "https://x", "https://x/v1/models"),
+            ("https://x/v1/chat/completions/", chat, "https://x", "https://x/v1/models"),
             ("http://x/pd", completions, "http://x/pd", "http://x/pd/v1/models"),
             ("http://x/pd/v1", completions, "http://x/pd", "http://x/pd/v1/models"),
             ("http://x/pd/v1/completions", completions, "http://x/pd", "http://x/pd/v1/models"),
@@ -307,6 +339,14 @@ mod tests {
         {
             assert!(Target::parse(url).unwrap().for_endpoint(endpoint).is_err(), "{url}");
         }
+    }
+
+    #[test]
+    fn https_believes_nobody_before_it_is_told_to() {
+        assert!(Target::parse("http://x").unwrap().tls().is_none());
+        let target = Target::parse("https://x").unwrap();
+        assert!(target.tls().unwrap().verified());
+        assert!(!target.trusting(&Trust::Anyone).unwrap().tls().unwrap().verified());
     }
 
     #[test]

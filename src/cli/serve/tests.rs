@@ -1,5 +1,5 @@
 use crate::cli::{Parsed, parse};
-use crate::command::{DatasetPlan, Existing, Plan, ProbePrompt, Salt, ServePlan, TargetPlan};
+use crate::command::{DatasetPlan, Existing, Plan, ProbePrompt, Salt, ServePlan, TargetPlan, TrustPlan};
 use crate::measure::Detail;
 use crate::wire::Endpoint;
 use crate::workload::{ArrivalProcess, Burstiness};
@@ -78,8 +78,8 @@ fn an_address_of_either_kind_and_a_pasted_url_name_the_target() {
         ("--host ::1", "http://[::1]:8000"),
         ("--host [::1] --port 1", "http://[::1]:1"),
         ("--host localhost", "http://localhost:8000"),
-        ("--base-url http://x/v1", "http://x"),
-        ("--base-url http://x/v1/completions/", "http://x"),
+        ("--base-url https://x/v1", "https://x"),
+        ("--base-url https://x/v1/completions/", "https://x"),
         ("--base-url x:8000/v1/chat/completions --backend openai-chat", "http://x:8000"),
         ("--base-url http://x/v1 --endpoint /completions", "http://x/v1"),
     ] {
@@ -88,6 +88,18 @@ fn an_address_of_either_kind_and_a_pasted_url_name_the_target() {
         };
         assert_eq!(target.base_url(), base_url, "{line}");
     }
+}
+
+#[test]
+fn certificates_are_checked_unless_it_is_said_otherwise() {
+    for (flags, trust) in [
+        ("", TrustPlan::Authorities(None)),
+        ("--ca-file a.pem", TrustPlan::Authorities(Some("a.pem".into()))),
+        ("--insecure", TrustPlan::Anyone),
+    ] {
+        assert_eq!(plan(&format!("--base-url https://x --dataset-name sonnet {flags}")).trust, trust);
+    }
+    assert!(matches!(plan("--insecure").target, TargetPlan::Embedded(_)));
 }
 
 #[test]
@@ -113,6 +125,9 @@ fn bad_values_are_refused_with_what_would_do() {
         ("--base-url http://127.0.0.1:1", "choose --dataset-name sonnet or --dataset-name custom"),
         ("--base-url ftp://x --dataset-name sonnet", "http://HOST:PORT"),
         ("--base-url http://x/v1/chat/completions --dataset-name sonnet", "--backend openai-chat"),
+        ("--base-url http://x --dataset-name sonnet --ca-file f", "https://"),
+        ("--ca-file f", "https://"),
+        ("--base-url https://x --dataset-name sonnet --ca-file f --insecure", "--insecure"),
         ("--port 1 --dataset-name sonnet --sim-decode-step-ms 5", "add --sim"),
         ("--port 1 --dataset-name sonnet --header no-equals-sign", "NAME=VALUE"),
         ("--goodput ttft=3", "--goodput"),
