@@ -1,7 +1,8 @@
 //! Reads the files that a run is made from and hands over their bytes.
 
-use super::{DatasetPlan, Error, Exit};
+use super::{DatasetPlan, Error, Exit, TrustPlan};
 use crate::measure::DatasetFacts;
+use crate::wire::{Target, TlsError, Trust, certificates};
 use crate::workload::{DatasetError, Request, SONNETS, TokenCounter, decode};
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
@@ -37,6 +38,38 @@ pub(super) fn dataset(plan: &DatasetPlan) -> Result<(Vec<Request>, DatasetFacts)
         token_counter: counter.name().to_owned(),
     };
     Ok((requests.map_err(fault)?, facts))
+}
+
+/// The target, believing the certificates that the plan says it may believe.
+pub(super) fn trusting(target: &Target, plan: &TrustPlan) -> Result<Target, Error> {
+    if target.tls().is_none() {
+        return Ok(target.clone());
+    }
+    let file = match plan {
+        TrustPlan::Anyone => None,
+        TrustPlan::Authorities(file) => file.as_deref(),
+    };
+    let wrong = |error: TlsError| {
+        match file {
+        Some(file) => {
+            Error::new(Exit::Usage, format!("cannot take certificates from `{}`", file.display()))
+                .caused_by(error)
+                .help("--ca-file wants certificates in PEM: text between -----BEGIN CERTIFICATE----- and -----END …")
+        }
+        None => Error::new(Exit::Preflight, format!("cannot check who answers at {}", target.base_url()))
+            .caused_by(error)
+            .help("install the system's CA certificates, or name some with --ca-file; --insecure goes without"),
+    }
+    };
+    let trust = match plan {
+        TrustPlan::Anyone => Trust::Anyone,
+        TrustPlan::Authorities(_) => {
+            let pem = file.map(|file| read(file, "certificates")).transpose()?;
+            let named = pem.map_or(Ok(Vec::new()), |pem| certificates(&pem)).map_err(wrong)?;
+            Trust::Authorities { system: rustls_native_certs::load_native_certs().certs, named }
+        }
+    };
+    target.clone().trusting(&trust).map_err(wrong)
 }
 
 /// A file's bytes.

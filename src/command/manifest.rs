@@ -5,7 +5,7 @@ use super::{DatasetPlan, ServePlan, Surroundings, TargetPlan};
 use crate::measure::{
     DatasetFacts, Manifest, Offset, RampUp, RequestRecord, SCHEMA, Settings, Stamps, State, TargetFacts,
 };
-use crate::wire::Target;
+use crate::wire::{Target, Tls};
 use crate::workload::{ArrivalProcess, Burstiness, OutputLen};
 use jiff::Zoned;
 use std::net::SocketAddr;
@@ -78,6 +78,7 @@ fn target_facts(known: &Known<'_>) -> TargetFacts {
             true => Vec::new(),
             false => known.addresses.iter().map(ToString::to_string).collect(),
         },
+        tls_verified: known.target.tls().map(Tls::verified),
         simulated: known.simulated,
         topology,
     }

@@ -1,6 +1,7 @@
 //! What each verb does: one recipe a file, which puts the other rooms together. The only room that prints.
 //! Deliberately absent: flags (`cli` knows them) and any logic that a test would want for itself.
 
+mod client;
 mod earlier;
 mod embedded;
 mod error;
@@ -21,7 +22,7 @@ mod surroundings;
 pub use crate::report::Existing;
 pub use error::{Error, Exit};
 pub use plan::{
-    DatasetPlan, Plan, ProbePrompt, ReportPlan, ResultPlan, Salt, ServePlan, SimPlan, TargetPlan,
+    DatasetPlan, Plan, ProbePrompt, ReportPlan, ResultPlan, Salt, ServePlan, SimPlan, TargetPlan, TrustPlan,
     WarmupPrompts,
 };
 pub use surroundings::{Interrupt, InterruptedBy, Surroundings};

@@ -27,6 +27,8 @@ pub enum Plan {
 pub struct ServePlan {
     /// Where the requests go.
     pub target: TargetPlan,
+    /// Whom an https target has to convince.
+    pub trust: TrustPlan,
     /// Which API they use.
     pub endpoint: Endpoint,
     /// Its path, where it is not the usual one.
@@ -134,6 +136,15 @@ pub enum TargetPlan {
     Embedded(Box<sim::Config>),
     /// A server.
     Remote(Target),
+}
+
+/// Which certificates of an https target are accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TrustPlan {
+    /// Those that the system's authorities vouch for, or those in this PEM file.
+    Authorities(Option<PathBuf>),
+    /// Any.
+    Anyone,
 }
 
 /// Where prompts come from.

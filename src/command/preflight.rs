@@ -1,8 +1,10 @@
 //! What is made sure of before the load: an address, a model, and one whole answer.
 
+use super::client::{Client, NoAnswer};
 use super::{Error, Exit, InterruptedBy, Surroundings};
 use crate::load::{Load, Pass, Prepared};
 use crate::measure::{Kind, Outcome, RequestRecord};
+use crate::report::plain;
 use crate::wire::Target;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::net::{IpAddr, SocketAddr};
@@ -24,104 +26,84 @@ pub(super) async fn resolve(target: &Target) -> Result<Vec<SocketAddr>, Error> {
     if addresses.is_empty() { Err(failed("it has no address".into())) } else { Ok(addresses) }
 }
 
-/// Waits until something listens, for as long as asked; one try by default.
+/// Waits until something listens at one of the addresses, for as long as asked; one try by default. Gives a client
+/// of the first address that answers, which is the one to be used from then on.
 pub(super) async fn wait_ready(
     target: &Target,
-    address: SocketAddr,
+    addresses: &[SocketAddr],
     patience: Duration,
     world: &mut Surroundings,
-) -> Result<(), Error> {
+) -> Result<(SocketAddr, Client), Error> {
     let give_up = Instant::now() + patience;
     let mut told = false;
     loop {
-        let error = match timeout(Duration::from_secs(5), TcpStream::connect(address)).await {
-            Ok(Ok(_)) if patience.is_zero() => return Ok(()),
-            Ok(Ok(_)) => match health(target).await {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            },
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "no answer within 5 s".to_owned(),
+        let why = match first_open(addresses).await {
+            Ok(address) => {
+                let client = Client::new(target, address).map_err(|error| no_client(target, error))?;
+                if patience.is_zero() {
+                    return Ok((address, client));
+                }
+                match client.health().await {
+                    Ok(()) => return Ok((address, client)),
+                    Err(error) if error.by_tls => return Err(no_tls(&target.base_url(), &error.to_string())),
+                    Err(error) => error.to_string(),
+                }
+            }
+            Err(why) => why,
         };
         if give_up <= Instant::now() {
             let help = "check that the server runs and that --base-url (or --host and --port) is right; \
                         --wait-ready SECONDS waits for it to come up";
-            return Err(Error::new(Exit::Preflight, format!("cannot reach {}: {error}", target.base_url()))
-                .help(help));
+            return Err(
+                Error::new(Exit::Preflight, format!("cannot reach {}: {why}", target.base_url())).help(help)
+            );
         }
         if !std::mem::replace(&mut told, true) {
-            world.note(&format!("waiting up to {patience:?} for {}: {error}\n", target.base_url()));
+            world.note(&format!("waiting up to {patience:?} for {}: {why}\n", target.base_url()));
         }
         sleep(Duration::from_millis(500)).await;
     }
 }
 
-/// A client for everything that is not load: no redirects, no proxies from the environment.
-fn client() -> Result<reqwest::Client, reqwest::Error> {
-    reqwest::Client::builder()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .timeout(Duration::from_secs(10))
-        .build()
-}
-
-fn get(client: &reqwest::Client, target: &Target, path: &str) -> reqwest::RequestBuilder {
-    let mut request = client.get(format!("{}{path}", target.base_url()));
-    for (name, value) in target.headers() {
-        request = request.header(name, value.expose());
+/// The first of the addresses that takes a connection.
+async fn first_open(addresses: &[SocketAddr]) -> Result<SocketAddr, String> {
+    let mut refusals = Vec::new();
+    for &address in addresses {
+        let why = match timeout(Duration::from_secs(5), TcpStream::connect(address)).await {
+            Ok(Ok(_)) => return Ok(address),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer within 5 s".to_owned(),
+        };
+        refusals.push(if addresses.len() == 1 { why } else { format!("{address}: {why}") });
     }
-    match target.api_key() {
-        Some(key) => request.bearer_auth(key.expose()),
-        None => request,
-    }
+    Err(refusals.join("; "))
 }
 
-/// Ready unless `/health` says otherwise; many proxies have no such page.
-async fn health(target: &Target) -> Result<(), String> {
-    let client = client().map_err(|error| error.to_string())?;
-    match get(&client, target, "/health").send().await {
-        Ok(answer) if answer.status().is_server_error() => Err(format!("/health says {}", answer.status())),
-        Ok(_) => Ok(()),
-        Err(error) => Err(error.to_string()),
-    }
+/// The target cannot even be asked.
+pub(super) fn no_client(target: &Target, error: NoAnswer) -> Error {
+    Error::new(Exit::Preflight, format!("cannot ask {} anything", target.base_url())).caused_by(error)
 }
 
-/// Ids of the models that the target lists.
-async fn models(target: &Target) -> Result<Vec<String>, String> {
-    Ok(listed(target).await?.into_iter().map(|(id, _)| id).collect())
-}
-
-/// The models that the target lists: id, and what is behind it where the target says so.
-async fn listed(target: &Target) -> Result<Vec<(String, Option<String>)>, String> {
-    let client = client().map_err(|error| error.to_string())?;
-    let answer = get(&client, target, "/v1/models").send().await.map_err(|error| error.to_string())?;
-    if !answer.status().is_success() {
-        return Err(format!("/v1/models answers {}", answer.status()));
-    }
-    let list: serde_json::Value = answer.json().await.map_err(|error| error.to_string())?;
-    let ids = list["data"].as_array().into_iter().flatten();
-    let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
-    Ok(ids.filter_map(|model| Some((text(&model["id"])?, text(&model["root"])))).collect())
-}
-
-/// Whether the target says that it is pdbench's own simulator.
-pub(super) async fn is_simulator(target: &Target) -> bool {
-    let Ok(client) = client() else { return false };
-    let Ok(answer) = get(&client, target, "/version").send().await else { return false };
-    let version: Option<serde_json::Value> = answer.json().await.ok();
-    version.is_some_and(|version| version["version"].as_str().is_some_and(|v| v.starts_with("pdbench-sim")))
+/// TLS did not come about.
+fn no_tls(url: &str, why: &str) -> Error {
+    Error::new(Exit::Preflight, format!("no TLS connection to {url}: {why}")).help(
+        "--ca-file FILE names certificates to accept, --insecure goes on without checking them, and \
+         `openssl s_client -connect HOST:PORT` shows what the server has",
+    )
 }
 
 /// The target's first model, where none was named, and what is behind it.
-pub(super) async fn first_model(target: &Target) -> Result<(String, Option<String>), Error> {
-    let why = match listed(target).await {
+pub(super) async fn first_model(client: &Client) -> Result<(String, Option<String>), Error> {
+    let url = client.target().base_url();
+    let why = match client.listed().await {
         Ok(models) => match models.into_iter().next() {
             Some(first) => return Ok(first),
             None => "/v1/models lists none".to_owned(),
         },
-        Err(why) => why,
+        Err(error) if error.by_tls => return Err(no_tls(&url, &error.to_string())),
+        Err(error) => error.to_string(),
     };
-    Err(Error::new(Exit::Preflight, format!("cannot find out the model of {}: {why}", target.base_url()))
+    Err(Error::new(Exit::Preflight, format!("cannot find out the model of {url}: {why}"))
         .help("name it with --model"))
 }
 
@@ -138,7 +120,7 @@ pub(super) fn stopped_early(world: &Surroundings) -> Option<Error> {
 pub(super) async fn probe(
     load: &mut Load,
     request: Prepared,
-    target: &Target,
+    client: &Client,
     path: &str,
     world: &Surroundings,
 ) -> Result<(), Error> {
@@ -154,21 +136,21 @@ pub(super) async fn probe(
     let report = load.pass(pass, world.interrupt.signal()).await.map_err(failed)?;
     match (report.failed_probe, stopped_early(world)) {
         (_, Some(stopped)) => Err(stopped),
-        (Some(record), None) => Err(refusal(target, path, &record).await),
+        (Some(record), None) => Err(refusal(client, path, &record).await),
         (None, None) => Ok(()),
     }
 }
 
 /// Why the probe failed, in words that say what to do.
-async fn refusal(target: &Target, path: &str, record: &RequestRecord) -> Error {
-    let url = format!("{}{path}", target.base_url());
+async fn refusal(client: &Client, path: &str, record: &RequestRecord) -> Error {
+    let url = client.target().url(path);
     let detail = record.error.clone().unwrap_or_else(|| record.outcome.word().to_owned());
-    let detail: String = detail.chars().take(300).flat_map(char::escape_debug).collect();
+    let detail = plain(&detail.chars().take(300).collect::<String>());
     let status = record.http_status.map_or(String::new(), |status| format!(" (HTTP {status})"));
     let error = |what: String| Error::new(Exit::Preflight, what);
     match (record.outcome, record.http_status) {
         (_, Some(401 | 403)) => {
-            let key = match target.api_key() {
+            let key = match client.target().api_key() {
                 Some(_) => "the API key (from OPENAI_API_KEY)",
                 None => "a request without an API key",
             };
@@ -176,7 +158,7 @@ async fn refusal(target: &Target, path: &str, record: &RequestRecord) -> Error {
                 .help("set OPENAI_API_KEY to a key that it takes")
         }
         (_, Some(404)) => {
-            let known = match models(target).await {
+            let known = match client.models().await {
                 Ok(ids) => {
                     let ids: Vec<String> =
                         ids.iter().take(10).map(|id| id.escape_debug().to_string()).collect();
@@ -187,6 +169,7 @@ async fn refusal(target: &Target, path: &str, record: &RequestRecord) -> Error {
             error(format!("{url} does not know the model or the path: {detail}{status}"))
                 .help(format!("check --model and --endpoint; {known}"))
         }
+        (Outcome::Tls, _) => no_tls(&url, &detail),
         (Outcome::Redirect, _) => {
             error(format!("{url} redirects: {detail}")).help("give the final address; redirects are not followed")
         }
@@ -227,4 +210,21 @@ pub(super) fn raise_descriptor_limit(connections: Connections, each: u64) -> Res
     let help =
         format!("run `ulimit -n {need}` first (as root where it is refused), or lower --max-concurrency");
     Err(Error::new(Exit::Preflight, what).help(help))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[tokio::test]
+    async fn the_first_address_that_answers_is_taken() {
+        let open = TcpListener::bind("127.0.0.1:0").unwrap();
+        // Bound and closed again: nothing listens there.
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = open.local_addr().unwrap();
+        assert_eq!(first_open(&[closed, address]).await, Ok(address));
+        let why = first_open(&[closed, closed]).await.unwrap_err();
+        assert_eq!(why.matches(&closed.to_string()).count(), 2, "{why}");
+    }
 }

@@ -1,5 +1,6 @@
 //! `pdbench serve`: loads a target, measures, reports.
 
+use super::client::Client;
 use super::embedded::Embedded;
 use super::manifest::{Known, manifest, recover_span, run_id};
 use super::preflight::{self, Connections};
@@ -23,6 +24,9 @@ use std::time::Duration;
 /// Where requests go, once that is known.
 struct Reached {
     target: Target,
+    /// Asks it what is not load.
+    client: Client,
+    /// Those of its name; the first is the one that is used.
     addresses: Vec<SocketAddr>,
     model: String,
     /// The model behind that name, where it has another.
@@ -71,7 +75,7 @@ pub(super) async fn serve(plan: ServePlan, world: &mut Surroundings) -> Result<E
     let mut load = Load::start(config, Arc::clone(&live), &recorder.sink())
         .map_err(|error| Error::new(Exit::Preflight, "cannot start the load").caused_by(error))?;
     if let Some(request) = passes.probe.take() {
-        preflight::probe(&mut load, request, &reached.target, &plan.path, world).await?;
+        preflight::probe(&mut load, request, &reached.client, &plan.path, world).await?;
     }
     let known = Known {
         plan: &plan,
@@ -134,8 +138,11 @@ async fn reach(
             let target = Target::parse(&format!("http://{}", embedded.address)).map_err(|error| {
                 Error::new(Exit::Preflight, "cannot use the embedded cluster").caused_by(error)
             })?;
+            let client = Client::new(&target, embedded.address)
+                .map_err(|error| preflight::no_client(&target, error))?;
             Ok(Reached {
                 target,
+                client,
                 addresses: vec![embedded.address],
                 model_id: plan.model.clone().filter(|id| *id != model),
                 model,
@@ -144,16 +151,34 @@ async fn reach(
             })
         }
         TargetPlan::Remote(target) => {
-            let addresses = preflight::resolve(target).await?;
-            preflight::wait_ready(target, addresses[0], plan.wait_ready, world).await?;
+            let target = input::trusting(target, &plan.trust)?;
+            let mut addresses = preflight::resolve(&target).await?;
+            let (address, client) =
+                preflight::wait_ready(&target, &addresses, plan.wait_ready, world).await?;
+            addresses.sort_by_key(|&other| other != address);
+            caution(&target, address, world);
             let (model, model_id) = match plan.served_model_name.as_ref().or(plan.model.as_ref()) {
                 Some(model) => (model.clone(), plan.model.clone()),
-                None => preflight::first_model(target).await?,
+                None => preflight::first_model(&client).await?,
             };
             let model_id = model_id.filter(|id| *id != model);
-            let simulated = preflight::is_simulator(target).await;
-            Ok(Reached { target: target.clone(), addresses, model, model_id, embedded: None, simulated })
+            let simulated = client.is_simulator().await;
+            Ok(Reached { target, client, addresses, model, model_id, embedded: None, simulated })
         }
+    }
+}
+
+/// Says what about the connection is not as safe as it may seem.
+fn caution(target: &Target, address: SocketAddr, world: &mut Surroundings) {
+    let url = target.base_url();
+    match target.tls() {
+        Some(tls) if !tls.verified() => {
+            world.note(&format!("warning: --insecure: nobody checks that it is {url} that answers\n"));
+        }
+        None if target.api_key().is_some() && !address.ip().is_loopback() => {
+            world.note(&format!("warning: the API key is sent to {url} unencrypted\n"));
+        }
+        _ => {}
     }
 }
 
@@ -210,6 +235,7 @@ fn load_config(plan: &ServePlan, reached: &Reached, clock: Clock, world: &Surrou
     };
     LoadConfig {
         address: reached.addresses[0],
+        tls: reached.target.tls().cloned(),
         shards,
         timeouts: plan.timeouts,
         read_limits: plan.read_limits,

@@ -1,3 +1,4 @@
+use super::connection::Connection;
 use super::live::Live;
 use super::pacer::{Ending, Pacer, PassLimits, Step, Turn};
 use super::shard::Job;
@@ -85,22 +86,25 @@ impl Driver {
         }
     }
 
-    /// Stamps and writes the request on an open connection, or leaves both to a shard; false when no shard
-    /// could take it.
+    /// Stamps and writes the request on an open connection, or leaves both to a shard, under TLS always; false when
+    /// no shard could take it.
     fn send(&mut self, pass: &Arc<PassShared>, turn: Turn) -> bool {
         self.live.sent();
         let bytes = &pass.requests[turn.index].bytes;
         while let Some(Idle { shard, connection }) = self.idle.pop() {
-            // A byte or an end on an idle connection: the server is done with it.
-            if !matches!(connection.try_read(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
-            {
+            if !connection.is_quiet() {
                 continue;
             }
-            let sent = Offset::from(self.clock.now());
-            let written = match connection.try_write(bytes) {
-                Ok(written) => written,
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => 0,
-                Err(_) => continue,
+            let (sent, written) = match &connection {
+                Connection::Tls(_) => (None, 0),
+                Connection::Plain(socket) => {
+                    let sent = Offset::from(self.clock.now());
+                    match socket.try_write(bytes) {
+                        Ok(written) => (Some(sent), written),
+                        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => (Some(sent), 0),
+                        Err(_) => continue,
+                    }
+                }
             };
             return self.start(shard, pass, turn, Some(Open { connection, sent, written }));
         }

@@ -3,6 +3,7 @@
 //! judging in `measure`, all protocols in `wire`.
 //! Deliberately absent: retries, files, and what a number means.
 
+mod connection;
 mod driver;
 mod leg_usage;
 mod live;
@@ -14,6 +15,7 @@ mod shard;
 mod stamp;
 mod stream;
 mod tally;
+mod tls;
 mod watch;
 
 pub use live::{Live, LiveView};
@@ -23,7 +25,8 @@ pub use watch::WatchReport;
 
 use crate::measure::{Kind, Offset, PromptTokensSource, RequestRecord, Stamps};
 use crate::runtime::{Clock, StopSignal, Worker, Workers};
-use crate::wire::Secret;
+use crate::wire::{Secret, Tls};
+use connection::Connection;
 use driver::Driver;
 use pacer::PassLimits;
 use shard::{Job, ShardContext};
@@ -32,7 +35,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc::unbounded_channel;
 use watch::Watch;
 
@@ -44,6 +46,8 @@ pub type Sink = Arc<dyn Fn(Vec<RequestRecord>) + Send + Sync>;
 pub struct LoadConfig {
     /// Where to connect.
     pub address: SocketAddr,
+    /// How to speak TLS there; `None` for plain HTTP.
+    pub tls: Option<Tls>,
     /// Threads that read, at least 1.
     pub shards: usize,
     /// Patience.
@@ -164,7 +168,7 @@ struct PassShared {
 /// An open connection between two requests, registered with the shard that reads it.
 struct Idle {
     shard: usize,
-    connection: Arc<TcpStream>,
+    connection: Connection,
 }
 
 /// A load generator with its threads and open connections, ready for one pass after another.

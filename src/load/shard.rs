@@ -89,7 +89,7 @@ pub(super) async fn run(context: Arc<ShardContext>, mut jobs: UnboundedReceiver<
             biased;
             job = jobs.recv() => match job {
                 Some(Job::Start(pass, turn, open)) => {
-                    let sent = open.as_ref().map(|open| open.sent);
+                    let sent = open.as_ref().and_then(|open| open.sent);
                     streams.spawn(Stream::new(Arc::clone(&context), pass, turn, sent).run(open));
                 }
                 Some(Job::Cancel) => streams.abort_all(),

@@ -40,16 +40,23 @@ pub(super) struct Arrived {
 /// Bytes read by one shard at a time, and the space for the kernel's control message beside them.
 pub(super) struct ReadBuffer {
     bytes: Vec<u8>,
+    /// What lay encrypted in them; without TLS it stays empty.
+    plaintext: Vec<u8>,
     control: Vec<u8>,
 }
 
 impl ReadBuffer {
     pub(super) fn new() -> Self {
-        Self { bytes: vec![0; 64 << 10], control: cmsg_space!(TimeSpec) }
+        Self { bytes: vec![0; 64 << 10], plaintext: Vec::new(), control: cmsg_space!(TimeSpec) }
     }
 
     pub(super) fn bytes(&self, len: usize) -> &[u8] {
         &self.bytes[..len]
+    }
+
+    /// The bytes read, and room for what lies encrypted in them.
+    pub(super) fn ciphertext_and_plaintext(&mut self, len: usize) -> (&[u8], &mut Vec<u8>) {
+        (&self.bytes[..len], &mut self.plaintext)
     }
 }
 

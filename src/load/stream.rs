@@ -1,15 +1,15 @@
+use super::connection::{Close, Connection, connect_and_write};
 use super::driver::Ended;
 use super::pacer::Turn;
 use super::reading::{Progress, Reading};
 use super::shard::ShardContext;
-use super::stamp::Arrived;
+use super::tls::Hello;
 use super::{Idle, PassShared};
 use crate::measure::{
     EndedIn, EventTimes, Flag, Flags, Kind, Offset, Outcome, OutputTokensSource, RequestRecord, Stamps,
     TransportEnd,
 };
 use nix::errno::Errno;
-use socket2::{Domain, Socket, Type};
 use std::future::poll_fn;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,10 +23,11 @@ use tokio::time::{Sleep, sleep_until, timeout_at};
 /// A kept-alive connection that closes within this after a send had been closed before it.
 const STALE_WITHIN: Duration = Duration::from_secs(1);
 
-/// A connection on which the request has been written, as far as one call could.
+/// A connection on which the request has been written, as far as one call could; under TLS, not at all.
 pub(super) struct Open {
-    pub(super) connection: Arc<TcpStream>,
-    pub(super) sent: Offset,
+    pub(super) connection: Connection,
+    /// When it began to be written, if it has.
+    pub(super) sent: Option<Offset>,
     pub(super) written: usize,
 }
 
@@ -37,7 +38,8 @@ pub(super) struct Stream {
     pass: Arc<PassShared>,
     turn: Turn,
     reading: Option<Reading>,
-    connection: Option<Arc<TcpStream>>,
+    /// The connection, once it has brought the whole answer and may carry another.
+    connection: Option<Connection>,
     end: Option<TransportEnd>,
     /// When the last bytes came.
     last_read: Option<Offset>,
@@ -58,7 +60,8 @@ impl Stream {
     /// Sends the request, unless it has been, and reads the answer to its end.
     pub(super) async fn run(mut self, open: Option<Open>) {
         let reused = open.is_some();
-        let sent = open.as_ref().map_or_else(|| self.shard.stamp_clock.now(), |open| open.sent);
+        let written = open.as_ref().and_then(|open| open.sent);
+        let sent = written.unwrap_or_else(|| self.shard.stamp_clock.now());
         self.record().sent = Some(sent);
         let mut end = self.attempt(open).await;
         if reused && self.was_stale(end, sent) {
@@ -90,36 +93,70 @@ impl Stream {
     }
 
     async fn attempt(&mut self, open: Option<Open>) -> TransportEnd {
-        let (connection, written) = match open {
+        let (mut connection, written) = match open {
             Some(open) => (open.connection, open.written),
             None => match self.connect().await {
                 Ok(opened) => opened,
                 Err(end) => return end,
             },
         };
-        self.connection = Some(Arc::clone(&connection));
         self.reading().reached(EndedIn::Send);
         let mut timer = pin!(sleep_until(self.shard.config.clock.at(self.wake().into())));
-        if let Some(end) = self.write(&connection, written, timer.as_mut()).await {
+        if let Some(end) = self.write(&mut connection, written, timer.as_mut()).await {
             return end;
         }
         self.reading().reached(EndedIn::Headers);
-        self.read(&connection, timer).await
+        let end = self.read(&mut connection, timer).await;
+        self.connection = Some(connection).filter(Connection::is_open);
+        end
     }
 
-    /// Opens a connection and writes as much of the request as it takes at once.
-    async fn connect(&mut self) -> Result<(Arc<TcpStream>, usize), TransportEnd> {
+    /// Opens a connection and writes as much of the request as it takes at once; under TLS, nothing of it.
+    async fn connect(&mut self) -> Result<(Connection, usize), TransportEnd> {
         let shard = Arc::clone(&self.shard);
-        let pass = Arc::clone(&self.pass);
-        let bytes = &pass.requests[self.turn.index].bytes;
-        let opening = connect_and_write(&shard, bytes);
-        let patience = shard.stamp_clock.now() + shard.config.timeouts.connect;
+        let give_up = shard.stamp_clock.now() + shard.config.timeouts.connect;
+        let Some(tls) = &shard.config.tls else {
+            let pass = Arc::clone(&self.pass);
+            let (socket, written) = self.open_socket(&pass.requests[self.turn.index].bytes, give_up).await?;
+            return Ok((Connection::Plain(socket), written));
+        };
+        let hello = Hello::new(tls).map_err(|error| {
+            self.reading().explain(|| format!("TLS cannot begin: {error}"));
+            TransportEnd::Tls
+        })?;
+        let (socket, written) = self.open_socket(&hello.bytes, give_up).await?;
+        self.reading().reached(EndedIn::Tls);
+        let (deadline, deadline_end) = self.deadline();
+        let until = shard.config.clock.at(give_up.min(deadline).into());
+        match timeout_at(until, hello.shake_hands(socket, written, &shard)).await {
+            Ok(Ok(connection)) => Ok((Connection::Tls(Box::new(connection)), 0)),
+            Ok(Err(why)) => {
+                self.reading().explain(|| why);
+                Err(TransportEnd::Tls)
+            }
+            Err(_) if deadline < give_up => Err(deadline_end),
+            Err(_) => {
+                let waited = shard.config.timeouts.connect;
+                self.reading().explain(|| format!("connected, but no TLS handshake within {waited:?}"));
+                Err(TransportEnd::Tls)
+            }
+        }
+    }
+
+    /// Opens a socket and writes as much of the first bytes as it takes at once.
+    async fn open_socket(
+        &mut self,
+        first: &[u8],
+        patience: Offset,
+    ) -> Result<(TcpStream, usize), TransportEnd> {
+        let shard = Arc::clone(&self.shard);
+        let opening = connect_and_write(&shard, first);
         let (deadline, deadline_end) = self.deadline();
         self.reading().reached(EndedIn::Connect);
         match timeout_at(shard.config.clock.at(patience.min(deadline).into()), opening).await {
-            Ok(Ok((connection, written))) => {
+            Ok(Ok(opened)) => {
                 self.record().connected = Some(shard.stamp_clock.now());
-                Ok((Arc::new(connection), written))
+                Ok(opened)
             }
             Ok(Err(error)) => {
                 self.reading().explain(|| format!("cannot connect: {error}"));
@@ -138,19 +175,19 @@ impl Stream {
     /// refuses further bytes may still hold an answer: the reading finds out.
     async fn write(
         &mut self,
-        connection: &TcpStream,
+        connection: &mut Connection,
         mut written: usize,
         mut timer: std::pin::Pin<&mut Sleep>,
     ) -> Option<TransportEnd> {
         let pass = Arc::clone(&self.pass);
         let bytes = &pass.requests[self.turn.index].bytes;
-        while written < bytes.len() {
+        while written < bytes.len() || connection.owes_bytes() {
             match connection.try_write(&bytes[written..]) {
                 Ok(count) => written += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     tokio::select! {
                         biased;
-                        _ = connection.writable() => {}
+                        _ = connection.socket().writable() => {}
                         () = timer.as_mut() => {
                             let (_, end) = self.deadline();
                             self.reading().explain(|| "the request could not be written in time".into());
@@ -164,9 +201,13 @@ impl Stream {
         None
     }
 
-    async fn read(&mut self, connection: &TcpStream, mut timer: std::pin::Pin<&mut Sleep>) -> TransportEnd {
+    async fn read(
+        &mut self,
+        connection: &mut Connection,
+        mut timer: std::pin::Pin<&mut Sleep>,
+    ) -> TransportEnd {
         loop {
-            let readable = poll_fn(|context| match connection.poll_read_ready(context) {
+            let readable = poll_fn(|context| match connection.socket().poll_read_ready(context) {
                 Poll::Ready(ready) => Poll::Ready(Some(ready)),
                 Poll::Pending => timer.as_mut().poll(context).map(|()| None),
             });
@@ -183,35 +224,33 @@ impl Stream {
     }
 
     /// One read from the socket; `Some` when it was the last.
-    fn read_once(&mut self, connection: &TcpStream) -> Option<TransportEnd> {
+    fn read_once(&mut self, connection: &mut Connection) -> Option<TransportEnd> {
         let shard = Arc::clone(&self.shard);
         let mut buffer = shard.buffer();
         let reading = self.reading.as_mut()?;
-        match shard.stamp_clock.try_read(connection, &mut buffer) {
-            Ok(Arrived { count: 0, at, .. }) => {
-                self.last_read = Some(at);
-                Some(reading.closed())
-            }
-            Ok(Arrived { count, at, stamps }) => {
-                self.last_read = Some(at);
-                if stamps == Stamps::User {
-                    reading.record.stamps = Stamps::User;
-                }
-                let before = reading.record.events.len();
-                let progress = reading.take(buffer.bytes(count), at);
-                shard.live.tokens((reading.record.events.len() - before) as u64);
-                match progress {
-                    Ok(Progress::More) => None,
-                    Ok(Progress::Whole) => Some(TransportEnd::Complete),
-                    Err(end) => Some(end),
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+        let received = match connection.try_read(&shard.stamp_clock, &mut buffer) {
+            Ok(received) => received,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
             Err(error) => {
                 reading.explain(|| format!("the connection broke: {error}"));
-                Some(TransportEnd::Reset)
+                return Some(TransportEnd::Reset);
+            }
+        };
+        self.last_read = Some(received.at);
+        if !received.bytes.is_empty() {
+            if received.stamps == Stamps::User {
+                reading.record.stamps = Stamps::User;
+            }
+            let before = reading.record.events.len();
+            let progress = reading.take(received.bytes, received.at);
+            shard.live.tokens((reading.record.events.len() - before) as u64);
+            match progress {
+                Ok(Progress::More) => {}
+                Ok(Progress::Whole) => return Some(TransportEnd::Complete),
+                Err(end) => return Some(end),
             }
         }
+        received.end.map(|end| closed(reading, end))
     }
 
     /// When to look at the deadline again: the next event may bring it no nearer than this.
@@ -263,29 +302,21 @@ impl Drop for Stream {
     }
 }
 
-/// Opens a connection; where it is open at once, as on this machine, the request goes out in the same breath
-/// instead of after the next round of the reactor. Gives the bytes written so far.
-async fn connect_and_write(shard: &ShardContext, bytes: &[u8]) -> io::Result<(TcpStream, usize)> {
-    let address = shard.config.address;
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), None)?;
-    socket.set_tcp_nodelay(true)?;
-    shard.stamp_clock.prepare(&socket);
-    match socket.connect(&address.into()) {
-        Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    let written = match socket.send(bytes) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-        sent => Some(sent?),
-    };
-    let connection = TcpStream::from_std(socket.into())?;
-    if written.is_none() {
-        connection.writable().await?;
-        if let Some(error) = connection.take_error()? {
-            return Err(error);
+/// What the end of a connection means for the response on it.
+fn closed(reading: &mut Reading, end: Close) -> TransportEnd {
+    match end {
+        Close::Whole => reading.closed(),
+        Close::Unannounced => {
+            reading.explain(|| "the connection closed without TLS's word for an end".into());
+            TransportEnd::Cut
+        }
+        // A server may refuse a handshake after its end, when it knows who is there.
+        Close::Fault(why) => {
+            let end = if reading.is_untouched() { TransportEnd::Tls } else { TransportEnd::Reset };
+            reading.explain(|| why);
+            end
         }
     }
-    Ok((connection, written.unwrap_or(0)))
 }
 
 /// What the operating system's refusal to connect means.

@@ -128,6 +128,9 @@ pub struct TargetFacts {
     pub model_id: Option<String>,
     /// Addresses that the host name stood for; the first one was used. Empty for `embedded`.
     pub addresses: Vec<String>,
+    /// The server's certificate was checked; `false` by `--insecure`, absent without TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_verified: Option<bool>,
     /// True when the answers came from a simulator of ours: no statement about real hardware.
     pub simulated: bool,
     /// Topology of the simulated cluster, such as `1p1d`.

@@ -91,6 +91,7 @@ fn manifest(num_prompts: usize) -> Manifest {
             model: "model".to_owned(),
             model_id: None,
             addresses: vec!["127.0.0.1:8000".to_owned()],
+            tls_verified: None,
             simulated: false,
             topology: None,
         },

@@ -73,6 +73,7 @@ pub fn manifest() -> Manifest {
             model: format!("=model{HOSTILE}"),
             model_id: None,
             addresses: Vec::new(),
+            tls_verified: None,
             simulated: true,
             topology: Some("1p1d".to_owned()),
         },

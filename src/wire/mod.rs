@@ -1,11 +1,14 @@
 //! Protocols as pure code: bytes in, values out, and the other way round. HTTP/1.1 responses, event
-//! streams, OpenAI bodies and chunks, where requests go.
+//! streams, OpenAI bodies and chunks, where requests go and who is believed to be there.
 //! Deliberately absent: sockets, clocks, and any opinion on what a fault means for a measurement.
 
+mod certificates;
 pub mod http1;
 pub mod openai;
 pub mod prometheus;
 pub mod sse;
 mod target;
+mod tls;
 
 pub use target::{Endpoint, Secret, Target, TargetError};
+pub use tls::{Tls, TlsError, Trust, certificates, distrustful, tls_fault};

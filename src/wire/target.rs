@@ -1,3 +1,5 @@
+use super::tls::{Tls, TlsError, Trust};
+use rustls::pki_types::ServerName;
 use std::fmt;
 use url::Url;
 
@@ -11,6 +13,9 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
+    /// All of them.
+    pub const ALL: [Endpoint; 2] = [Endpoint::Completions, Endpoint::Chat];
+
     /// Its usual path.
     pub fn path(self) -> &'static str {
         match self {
@@ -50,9 +55,10 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Where requests go: base URL, headers, key.
+/// Where requests go: base URL, headers, key, TLS.
 #[derive(Clone, Debug)]
 pub struct Target {
+    tls: Option<Tls>,
     host: String,
     port: u16,
     base_path: String,
@@ -71,6 +77,16 @@ pub enum TargetError {
         /// What is wrong with it.
         why: String,
     },
+    /// A URL that ends in the path of another API than the one that was asked for.
+    #[error("`{url}` ends in {ends_in}, and the requests go to {endpoint}")]
+    OtherEndpoint {
+        /// The base URL.
+        url: String,
+        /// The path at its end.
+        ends_in: &'static str,
+        /// The path that was asked for.
+        endpoint: String,
+    },
     /// A header that would break the request apart.
     #[error("header `{name}` {why}")]
     BadHeader {
@@ -82,20 +98,19 @@ pub enum TargetError {
 }
 
 impl Target {
-    /// Parses a base URL such as `http://127.0.0.1:8000` or `http://host:8000/prefix`.
+    /// Parses a base URL such as `http://127.0.0.1:8000` or `https://host/prefix`. Under https nobody is believed
+    /// before [`Target::trusting`] says whom to believe.
     ///
     /// # Errors
-    /// When it is no http URL, or carries credentials, a query or a fragment.
+    /// When it is no http or https URL, or carries credentials, a query or a fragment.
     pub fn parse(base_url: &str) -> Result<Self, TargetError> {
         let bad =
             |why: &str| TargetError::NotAUrl { url: without_credentials(base_url), why: why.to_owned() };
         let with_scheme =
             if base_url.contains("://") { base_url.to_owned() } else { format!("http://{base_url}") };
         let url = Url::parse(&with_scheme).map_err(|error| bad(&error.to_string()))?;
-        match url.scheme() {
-            "http" => {}
-            "https" => return Err(bad("https is not supported yet; use http")),
-            _ => return Err(bad("want http://HOST:PORT")),
+        if !["http", "https"].contains(&url.scheme()) {
+            return Err(bad("want http://HOST:PORT or https://HOST:PORT"));
         }
         if !url.username().is_empty() || url.password().is_some() {
             return Err(bad("credentials do not belong in a URL; set OPENAI_API_KEY"));
@@ -104,13 +119,61 @@ impl Target {
             return Err(bad("a base URL has no query and no fragment"));
         }
         let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| bad("it names no host"))?;
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let tls = match url.scheme() {
+            "https" => {
+                let name = ServerName::try_from(host.clone());
+                Some(Tls::distrustful(name.map_err(|_| bad("no certificate can be for that host name"))?))
+            }
+            _ => None,
+        };
         Ok(Self {
-            host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+            tls,
+            host,
             port: url.port_or_known_default().ok_or_else(|| bad("it names no port"))?,
             base_path: url.path().trim_end_matches('/').to_owned(),
             headers: Vec::new(),
             api_key: None,
         })
+    }
+
+    /// Believes these certificates, where the URL is an https one.
+    ///
+    /// # Errors
+    /// When they make no configuration.
+    pub fn trusting(mut self, trust: &Trust) -> Result<Self, TlsError> {
+        if let Some(tls) = &mut self.tls {
+            *tls = Tls::new(tls.server_name().clone(), trust)?;
+        }
+        Ok(self)
+    }
+
+    /// Takes off the base URL's end what the path of the requests has too, so that the whole URL, or one that ends
+    /// in `/v1`, may be given.
+    ///
+    /// # Errors
+    /// When the URL ends in the path of another API.
+    pub fn for_endpoint(mut self, path: &str) -> Result<Self, TargetError> {
+        let base = self.base_path.as_str();
+        let other = Endpoint::ALL.map(Endpoint::path).into_iter().find(|&other| base.ends_with(other));
+        let kept = match (base.strip_suffix(path), other) {
+            (Some(kept), _) => kept,
+            (None, Some(ends_in)) => {
+                return Err(TargetError::OtherEndpoint {
+                    url: self.base_url(),
+                    ends_in,
+                    endpoint: path.to_owned(),
+                });
+            }
+            (None, None) => without_doubled_version(base, path),
+        };
+        self.base_path.truncate(kept.trim_end_matches('/').len());
+        Ok(self)
+    }
+
+    /// The URL of a path of the API, such as `/v1/models`.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{}{path}", self.origin(), without_doubled_version(&self.base_path, path))
     }
 
     /// Sends `key` as the Bearer token.
@@ -155,18 +218,27 @@ impl Target {
         &self.base_path
     }
 
-    /// `host:port`, as the `host` header has it.
+    /// `host:port`, as the `host` header has it: without the port that the scheme implies, which some gateways
+    /// would take for a part of the name.
     pub fn authority(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        let implied = if self.tls.is_some() { 443 } else { 80 };
+        if self.port == implied { host } else { format!("{host}:{}", self.port) }
     }
 
     /// Base URL without credentials.
     pub fn base_url(&self) -> String {
-        format!("http://{}{}", self.authority(), self.base_path)
+        format!("{}{}", self.origin(), self.base_path)
+    }
+
+    fn origin(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.authority())
+    }
+
+    /// How to speak TLS with it; `None` under http.
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
     }
 
     /// Headers sent with each request.
@@ -178,6 +250,11 @@ impl Target {
     pub fn api_key(&self) -> Option<&Secret> {
         self.api_key.as_ref()
     }
+}
+
+/// The base path without the `/v1` at its end that the path after it begins with.
+fn without_doubled_version<'a>(base: &'a str, path: &str) -> &'a str {
+    if path.starts_with("/v1/") { base.strip_suffix("/v1").unwrap_or(base) } else { base }
 }
 
 fn check_value(name: &str, value: &str) -> Result<(), TargetError> {
@@ -209,8 +286,13 @@ mod tests {
         let table = [
             ("http://127.0.0.1:8000", "127.0.0.1:8000", ""),
             ("127.0.0.1:8000/", "127.0.0.1:8000", ""),
-            ("http://proxy/pd/", "proxy:80", "/pd"),
+            ("http://proxy/pd/", "proxy", "/pd"),
+            ("http://proxy:443", "proxy:443", ""),
+            ("https://proxy:443", "proxy", ""),
+            ("https://proxy:80//", "proxy:80", ""),
             ("http://[::1]:9", "[::1]:9", ""),
+            ("https://[::1]", "[::1]", ""),
+            ("https://10.0.0.5:8443/a/b/", "10.0.0.5:8443", "/a/b"),
         ];
         for (url, authority, path) in table {
             let target = Target::parse(url).unwrap();
@@ -221,11 +303,50 @@ mod tests {
     #[test]
     fn a_url_that_cannot_be_used_is_refused_without_its_secret() {
         for url in
-            ["http://", "ftp://x", "http://x:99999", "http://u:hunter2@x", "http://x/?hunter2", "https://x"]
+            ["http://", "ftp://x", "http://x:99999", "http://u:hunter2@x", "http://x/?hunter2", "https://-x"]
         {
             let error = Target::parse(url).unwrap_err().to_string();
             assert!(!error.contains("u:hunter2"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_pasted_url_reaches_the_endpoint_and_the_models() {
+        let (completions, chat) = ("/v1/completions", "/v1/chat/completions");
+        for (url, endpoint, base, models) in [
+            ("http://x", completions, "http://x", "http://x/v1/models"),
+            ("http://x/", completions, "http://x", "http://x/v1/models"),
+            ("http://x/v1", completions, "http://x", "http://x/v1/models"),
+            ("http://x/v1//", chat, "http://x", "http://x/v1/models"),
+            ("https://x/v1/completions", completions, "https://x", "https://x/v1/models"),
+            ("https://x/v1/chat/completions/", chat, "https://x", "https://x/v1/models"),
+            ("http://x/pd", completions, "http://x/pd", "http://x/pd/v1/models"),
+            ("http://x/pd/v1", completions, "http://x/pd", "http://x/pd/v1/models"),
+            ("http://x/pd/v1/completions", completions, "http://x/pd", "http://x/pd/v1/models"),
+            ("http://x/v1", "/completions", "http://x/v1", "http://x/v1/models"),
+            ("http://x/v11", completions, "http://x/v11", "http://x/v11/v1/models"),
+            ("http://x/v1/generate", "/v1/generate", "http://x", "http://x/v1/models"),
+        ] {
+            let target = Target::parse(url).unwrap().for_endpoint(endpoint).unwrap();
+            assert_eq!(
+                (target.base_url().as_str(), target.url("/v1/models").as_str()),
+                (base, models),
+                "{url}"
+            );
+        }
+        for (url, endpoint) in
+            [("http://x/v1/completions", chat), ("http://x/v1/chat/completions", completions)]
+        {
+            assert!(Target::parse(url).unwrap().for_endpoint(endpoint).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn https_believes_nobody_before_it_is_told_to() {
+        assert!(Target::parse("http://x").unwrap().tls().is_none());
+        let target = Target::parse("https://x").unwrap();
+        assert!(target.tls().unwrap().verified());
+        assert!(!target.trusting(&Trust::Anyone).unwrap().tls().unwrap().verified());
     }
 
     #[test]

@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
 mod compatibility;
 mod faults;
+mod front;
 mod patience;
 mod refusals;
 mod results;
+mod tls;
 mod truth;

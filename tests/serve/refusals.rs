@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use tempfile::tempdir;
 
 /// Runs `serve` and checks status, message, and that nothing was written.
-async fn refused(arguments: &[&str], exit: Exit, says: &[&str]) {
+pub async fn refused(arguments: &[&str], exit: Exit, says: &[&str]) {
     let place = tempdir().unwrap();
     let out = place.path().join("out");
     let ran = run_in(&out, &[&["serve"], arguments].concat(), Workers::Local).await;

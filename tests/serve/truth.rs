@@ -1,55 +1,37 @@
 //! What `serve` reports against what the simulator knows.
 
+use crate::cluster::Cluster;
 use crate::common::{Ran, run_in};
 use pdbench::Exit;
 use pdbench::measure::{Offset, RequestRecord, Stamps};
-use pdbench::runtime::{Clock, Stop, Workers, stop_channel};
-use pdbench::sim::{Config, Emission, Truth, TruthSink};
+use pdbench::runtime::Workers;
+use pdbench::sim::{Config, Emission, Truth};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::tempdir;
-use tokio::net::TcpSocket;
 
 /// Runs `serve` against a cluster of its own on this runtime: the run, and the truth by request id.
 async fn measured(config: Config, arguments: &[&str], workers: Workers) -> (Ran, BTreeMap<String, Truth>) {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let listener = socket.listen(4096).unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let lines = Arc::new(Mutex::new(Vec::new()));
-    let kept = Arc::clone(&lines);
-    let sink: TruthSink = Box::new(move |line| kept.lock().unwrap().push(line));
-    let (stop, signal) = stop_channel();
-    let serving = pdbench::sim::run(listener, config, Clock::start(), Some(sink), signal);
-    let cluster = workers.start("sim", serving).unwrap();
+    let cluster = Cluster::start(config, workers);
+    let url = format!("http://{}", cluster.address);
     let place = tempdir().unwrap();
     let base = ["serve", "--base-url", &url, "--dataset-name", "sonnet", "--model", "simulated"];
     let ran = run_in(place.path(), &[&base, arguments].concat(), workers).await;
-    stop.ask(Stop::Now);
-    cluster.join().await.unwrap();
+    let truths = cluster.truths().await;
     // The directory outlives the run only here; what the tests need is read now.
     let place = place.keep();
-    let truths = lines
-        .lock()
-        .unwrap()
-        .iter()
-        .skip(1)
-        .map(|line| serde_json::from_str::<Truth>(line).unwrap())
-        .map(|truth| (truth.id.clone(), truth))
-        .collect();
     (Ran { output_dir: place, ..ran }, truths)
 }
 
 /// For each main record the truth with its id; ends of the pairs are checked by the caller.
-fn pairs<'a>(
+pub fn pairs<'a>(
     records: &'a [RequestRecord],
     truths: &'a BTreeMap<String, Truth>,
 ) -> impl Iterator<Item = (&'a RequestRecord, &'a Truth)> {
     records.iter().map(|record| (record, &truths[&record.id]))
 }
 
-fn gaps(times: impl Iterator<Item = Offset>) -> Vec<Duration> {
+pub fn gaps(times: impl Iterator<Item = Offset>) -> Vec<Duration> {
     let times: Vec<Offset> = times.collect();
     times.windows(2).map(|pair| pair[1] - pair[0]).collect()
 }

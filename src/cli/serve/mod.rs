@@ -123,6 +123,7 @@ impl ServeArgs {
         let target = self.target.plan(embedded.then_some(config), api_key)?;
         Ok(ServePlan {
             target: target.target,
+            trust: target.trust,
             endpoint: target.endpoint,
             path: target.path,
             backend: target.backend,

@@ -1,8 +1,9 @@
 use crate::cli::usage;
-use crate::command::{Error, TargetPlan};
+use crate::command::{Error, TargetPlan, TrustPlan};
 use crate::sim;
-use crate::wire::{Endpoint, Secret, Target};
+use crate::wire::{Endpoint, Secret, Target, TargetError};
 use clap::{Args, ValueEnum};
+use std::path::PathBuf;
 
 /// Where the requests go, and how they are dressed.
 #[derive(Debug, Args)]
@@ -11,7 +12,7 @@ pub(super) struct TargetArgs {
     /// API of the measured requests: completions (openai, vllm) or chat (openai-chat)
     #[arg(long, default_value = "openai", value_name = "NAME")]
     backend: Backend,
-    /// Base URL, such as http://127.0.0.1:8000; instead of --host and --port
+    /// Base URL, such as http://127.0.0.1:8000 or https://host/prefix; instead of --host and --port
     #[arg(long, value_name = "URL", conflicts_with_all = ["host", "port"])]
     base_url: Option<String>,
     /// Host name or address [default: 127.0.0.1]
@@ -20,6 +21,12 @@ pub(super) struct TargetArgs {
     /// Port [default: 8000]
     #[arg(long)]
     port: Option<u16>,
+    /// Certificates in PEM to accept under https, of authorities or of the server, besides the system's authorities
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
+    ca_file: Option<PathBuf>,
+    /// Accept any certificate under https; the result says so
+    #[arg(long)]
+    insecure: bool,
     /// Path of the requests [default: /v1/completions, or /v1/chat/completions with openai-chat]
     #[arg(long, value_name = "PATH")]
     endpoint: Option<String>,
@@ -56,6 +63,7 @@ enum Backend {
 /// What the flags of this family mean.
 pub(super) struct TargetSettings {
     pub(super) target: TargetPlan,
+    pub(super) trust: TrustPlan,
     pub(super) endpoint: Endpoint,
     pub(super) path: String,
     pub(super) backend: String,
@@ -97,8 +105,9 @@ impl TargetArgs {
         }
         let target = match embedded {
             Some(config) => TargetPlan::Embedded(Box::new(config)),
-            None => TargetPlan::Remote(self.remote(api_key)?),
+            None => TargetPlan::Remote(self.remote(&path, api_key)?),
         };
+        let trust = self.trust(&target)?;
         let prefix_is_plain = |prefix: &String| {
             prefix.len() <= 100 && prefix.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
         };
@@ -108,6 +117,7 @@ impl TargetArgs {
         }
         Ok(TargetSettings {
             target,
+            trust,
             endpoint,
             path,
             backend: self.backend.word().to_owned(),
@@ -117,7 +127,18 @@ impl TargetArgs {
         })
     }
 
-    fn remote(&self, api_key: Option<&str>) -> Result<Target, Error> {
+    /// Which certificates are accepted.
+    fn trust(&self, target: &TargetPlan) -> Result<TrustPlan, Error> {
+        let secured = matches!(target, TargetPlan::Remote(target) if target.tls().is_some());
+        match &self.ca_file {
+            Some(_) if !secured => Err(usage("--ca-file with a target that is not an https one")
+                .help("give --base-url https://…, or leave --ca-file out")),
+            _ if self.insecure => Ok(TrustPlan::Anyone),
+            file => Ok(TrustPlan::Authorities(file.clone())),
+        }
+    }
+
+    fn remote(&self, path: &str, api_key: Option<&str>) -> Result<Target, Error> {
         let url = self.base_url.clone().unwrap_or_else(|| {
             let host = self.host.as_deref().unwrap_or("127.0.0.1");
             let host = if host.contains(':') && !host.starts_with('[') {
@@ -127,8 +148,19 @@ impl TargetArgs {
             };
             format!("http://{host}:{}", self.port.unwrap_or(8000))
         });
-        let wrong = |error| usage("the target cannot be used").caused_by(error).help("want http://HOST:PORT");
-        let mut target = Target::parse(&url).map_err(wrong)?;
+        let wrong = |error: TargetError| {
+            let help = match &error {
+                TargetError::OtherEndpoint { ends_in, .. } if *ends_in == Endpoint::Chat.path() => {
+                    "add --backend openai-chat, or give the URL without the path"
+                }
+                TargetError::OtherEndpoint { .. } => {
+                    "choose another --backend, or give the URL without the path"
+                }
+                _ => "want http://HOST:PORT or https://HOST:PORT",
+            };
+            usage("the target cannot be used").caused_by(error).help(help)
+        };
+        let mut target = Target::parse(&url).and_then(|target| target.for_endpoint(path)).map_err(wrong)?;
         for header in &self.header {
             let (name, value) = header.split_once('=').ok_or_else(|| {
                 usage("a --header without `=`").help("want NAME=VALUE; several may follow one --header")

@@ -1,5 +1,5 @@
 use crate::cli::{Parsed, parse};
-use crate::command::{DatasetPlan, Existing, Plan, ProbePrompt, Salt, ServePlan, TargetPlan};
+use crate::command::{DatasetPlan, Existing, Plan, ProbePrompt, Salt, ServePlan, TargetPlan, TrustPlan};
 use crate::measure::Detail;
 use crate::wire::Endpoint;
 use crate::workload::{ArrivalProcess, Burstiness};
@@ -73,6 +73,36 @@ fn the_guides_command_line_parses_as_it_stands() {
 }
 
 #[test]
+fn an_address_of_either_kind_and_a_pasted_url_name_the_target() {
+    for (line, base_url) in [
+        ("--host ::1", "http://[::1]:8000"),
+        ("--host [::1] --port 1", "http://[::1]:1"),
+        ("--host localhost", "http://localhost:8000"),
+        ("--base-url https://x/v1", "https://x"),
+        ("--base-url https://x/v1/completions/", "https://x"),
+        ("--base-url x:8000/v1/chat/completions --backend openai-chat", "http://x:8000"),
+        ("--base-url http://x/v1 --endpoint /completions", "http://x/v1"),
+    ] {
+        let TargetPlan::Remote(target) = plan(&format!("{line} --dataset-name sonnet")).target else {
+            panic!("{line} is not remote")
+        };
+        assert_eq!(target.base_url(), base_url, "{line}");
+    }
+}
+
+#[test]
+fn certificates_are_checked_unless_it_is_said_otherwise() {
+    for (flags, trust) in [
+        ("", TrustPlan::Authorities(None)),
+        ("--ca-file a.pem", TrustPlan::Authorities(Some("a.pem".into()))),
+        ("--insecure", TrustPlan::Anyone),
+    ] {
+        assert_eq!(plan(&format!("--base-url https://x --dataset-name sonnet {flags}")).trust, trust);
+    }
+    assert!(matches!(plan("--insecure").target, TargetPlan::Embedded(_)));
+}
+
+#[test]
 fn underscores_do_as_well_as_dashes() {
     assert_eq!(plan("--max_concurrency=3 --num_prompts 4").max_concurrency, Some(3));
 }
@@ -94,6 +124,10 @@ fn bad_values_are_refused_with_what_would_do() {
         ("--dataset-name custom", "--dataset-path"),
         ("--base-url http://127.0.0.1:1", "choose --dataset-name sonnet or --dataset-name custom"),
         ("--base-url ftp://x --dataset-name sonnet", "http://HOST:PORT"),
+        ("--base-url http://x/v1/chat/completions --dataset-name sonnet", "--backend openai-chat"),
+        ("--base-url http://x --dataset-name sonnet --ca-file f", "https://"),
+        ("--ca-file f", "https://"),
+        ("--base-url https://x --dataset-name sonnet --ca-file f --insecure", "--insecure"),
         ("--port 1 --dataset-name sonnet --sim-decode-step-ms 5", "add --sim"),
         ("--port 1 --dataset-name sonnet --header no-equals-sign", "NAME=VALUE"),
         ("--goodput ttft=3", "--goodput"),

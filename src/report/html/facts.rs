@@ -71,14 +71,19 @@ fn load(manifest: &Manifest) -> Vec<(&'static str, Html)> {
 fn target(manifest: &Manifest) -> Vec<(&'static str, Html)> {
     let target = &manifest.target;
     let addresses = (!target.addresses.is_empty()).then(|| target.addresses.join(", "));
-    vec![
+    let mut rows = vec![
         ("Address", Html::of(&plain(&target.base_url))),
         ("Resolved to", or(addresses, "nothing to resolve")),
         ("Endpoint", Html::of(&plain(&format!("{} ({})", target.endpoint, target.backend)))),
         ("Model", Html::of(&plain(&target.model))),
         ("Topology", or(target.topology.as_ref(), "not known")),
         ("Simulated", Html::of(if target.simulated { "yes" } else { "no" })),
-    ]
+    ];
+    if let Some(verified) = target.tls_verified {
+        let words = if verified { "checked" } else { "not checked (--insecure)" };
+        rows.insert(1, ("Server’s certificate", Html::of(words)));
+    }
+    rows
 }
 
 fn machine(manifest: &Manifest) -> Vec<(&'static str, Html)> {
