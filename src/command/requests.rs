@@ -42,7 +42,7 @@ impl Writing<'_> {
 pub(super) fn probe_request(run_id: &str, output_tokens: u32) -> Request {
     let text = format!("In one short sentence, say that you are ready. (Check {run_id})");
     Request {
-        prompt_tokens: TokenCounter::Estimate.count(&text),
+        prompt_tokens: TokenCounter::estimate(&text),
         prompt: Prompt::Text(text),
         output_tokens: output_tokens.clamp(1, 10),
     }
@@ -58,7 +58,7 @@ pub(super) fn warmup_request(run_id: &str, number: usize, like: &Request) -> Req
     }
     let text = text[..end].to_owned();
     Request {
-        prompt_tokens: TokenCounter::Estimate.count(&text),
+        prompt_tokens: TokenCounter::estimate(&text),
         prompt: Prompt::Text(text),
         output_tokens: like.output_tokens,
     }

@@ -71,6 +71,7 @@ impl DatasetArgs {
                 prefix_len: self.sonnet_prefix_len.unwrap_or(default.prefix_len),
                 num_prompts,
                 seed,
+                ..default
             },
         }
     }
@@ -91,6 +92,7 @@ impl DatasetArgs {
             output_len,
             order: if self.disable_shuffle { Order::AsInFile } else { Order::Shuffled },
             oversample: if self.no_oversample { Oversample::Never } else { Oversample::Repeat },
+            ..Custom::default()
         };
         Ok(DatasetPlan::Custom { path, custom })
     }

@@ -32,7 +32,13 @@ pub fn request_body(endpoint: Endpoint, request: &Request, options: &BodyOptions
     put("model", json!(options.model));
     let tokens_field = match endpoint {
         Endpoint::Completions => {
-            put("prompt", json!(request.prompt.text()));
+            put(
+                "prompt",
+                match &request.prompt {
+                    Prompt::TokenIds(ids) => json!(ids),
+                    prompt => json!(prompt.text()),
+                },
+            );
             "max_tokens"
         }
         Endpoint::Chat => {
@@ -57,8 +63,8 @@ pub fn request_body(endpoint: Endpoint, request: &Request, options: &BodyOptions
 
 fn messages(prompt: &Prompt) -> Value {
     match prompt {
-        Prompt::Text(text) => json!([{"role": "user", "content": text}]),
         Prompt::Messages(turns) => json!(turns),
+        prompt => json!([{"role": "user", "content": prompt.text()}]),
     }
 }
 
@@ -113,6 +119,12 @@ mod tests {
             serde_json::to_string(&request_body(Endpoint::Completions, &request(), &plain)).unwrap(),
             r#"{"model":"m","prompt":"a \"b\"","max_tokens":5,"stream":true,"stream_options":{"include_usage":true}}"#
         );
+    }
+
+    #[test]
+    fn token_ids_are_sent_as_a_list() {
+        let request = Request { prompt: Prompt::TokenIds(vec![7, 0, 9]), ..request() };
+        assert_eq!(request_body(Endpoint::Completions, &request, &options())["prompt"], json!([7, 0, 9]));
     }
 
     #[test]
