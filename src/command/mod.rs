@@ -1,6 +1,7 @@
 //! What each verb does: one recipe a file, which puts the other rooms together. The only room that prints.
 //! Deliberately absent: flags (`cli` knows them) and any logic that a test would want for itself.
 
+mod dataset;
 mod embedded;
 mod error;
 mod input;
@@ -16,7 +17,9 @@ mod sim;
 mod surroundings;
 
 pub use error::{Error, Exit};
-pub use plan::{DatasetPlan, Plan, ProbePrompt, ReportPlan, ServePlan, SimPlan, TargetPlan, WarmupPrompts};
+pub use plan::{
+    DatasetPlan, Plan, ProbePrompt, ReportPlan, ServePlan, SimPlan, TargetPlan, TokenizerPlan, WarmupPrompts,
+};
 pub use surroundings::{Interrupt, InterruptedBy, Surroundings};
 
 /// Does what was asked for. Inside a `current_thread` tokio runtime.

@@ -1,11 +1,12 @@
 //! `pdbench serve`: loads a target, measures, reports.
 
+use super::dataset::{Dataset, Making};
 use super::embedded::Embedded;
 use super::manifest::{Known, manifest, run_id};
 use super::recorder::{Recorder, RunDirectory, write_results};
 use super::requests::{Writing, probe_request, warmup_request};
 use super::{Error, Exit, InterruptedBy, ProbePrompt, ServePlan, Surroundings, TargetPlan, WarmupPrompts};
-use super::{input, preflight, progress};
+use super::{preflight, progress};
 use crate::load::{Ending, Live, Load, LoadConfig, Pacing, Pass, PassReport, Prepared};
 use crate::measure::{Kind, Manifest, Run, Stamps, State};
 use crate::report::{self, Reported, Style};
@@ -41,15 +42,19 @@ pub(super) async fn serve(plan: ServePlan, world: &mut Surroundings) -> Result<E
     let started = (world.wall_clock)();
     let clock = Clock::start();
     let run_id = run_id("serve", &started, &world.run_id_suffix);
-    let (requests, dataset) = input::dataset(&plan.dataset)?;
+    let making = Making::start(&plan, started.datetime(), world)?;
     report::probe_writable(&plan.output_dir).map_err(|error| {
         Error::new(Exit::NotWritten, "the results would have no place")
             .caused_by(error)
             .help("name a writable directory with --output-dir")
     })?;
-    raise_descriptor_limit(&plan, requests.len())?;
-    let reached = reach(&plan, &started, clock, world).await?;
-    let mut passes = passes(&plan, &reached, &run_id, requests);
+    let reached = reach(&plan, &started, clock, world).await;
+    // A fault of the dataset is said first: it is there with any target.
+    let dataset = making.finish()?;
+    let reached = reached?;
+    raise_descriptor_limit(&plan, dataset.requests.len())?;
+    let facts = dataset.facts.clone();
+    let mut passes = passes(&plan, &reached, &run_id, dataset);
 
     let live = Arc::new(Live::default());
     let recorder = Recorder::default();
@@ -68,7 +73,7 @@ pub(super) async fn serve(plan: ServePlan, world: &mut Surroundings) -> Result<E
         addresses: &reached.addresses,
         simulated: reached.simulated,
         model: reached.model.clone(),
-        dataset,
+        dataset: facts,
         requests: &passes.main,
         stamps,
     };
@@ -131,7 +136,7 @@ async fn reach(
 }
 
 /// Writes every request of the run and sets its time.
-fn passes(plan: &ServePlan, reached: &Reached, run_id: &str, requests: Vec<Request>) -> Passes {
+fn passes(plan: &ServePlan, reached: &Reached, run_id: &str, dataset: Dataset) -> Passes {
     let writing = Writing {
         target: &reached.target,
         endpoint: plan.endpoint,
@@ -143,7 +148,9 @@ fn passes(plan: &ServePlan, reached: &Reached, run_id: &str, requests: Vec<Reque
             extra: plan.extra_body.clone(),
         },
         id_prefix: plan.request_id_prefix.clone().unwrap_or_else(|| format!("{run_id}-")),
+        prompt_tokens_source: dataset.prompt_tokens_source(),
     };
+    let Dataset { requests, counter, .. } = dataset;
     let first = requests.first().cloned();
     let probe = match (plan.probe, &first) {
         (ProbePrompt::None, _) | (_, None) => None,
@@ -151,12 +158,12 @@ fn passes(plan: &ServePlan, reached: &Reached, run_id: &str, requests: Vec<Reque
             let output_tokens = first.output_tokens.min(10);
             Some(Request { output_tokens, ..first.clone() })
         }
-        (ProbePrompt::Own, Some(first)) => Some(probe_request(run_id, first.output_tokens)),
+        (ProbePrompt::Own, Some(first)) => Some(probe_request(run_id, first.output_tokens, &counter)),
     };
     let warmups = (0..plan.num_warmups).filter_map(|number| {
         let first = first.as_ref()?;
         let request = match plan.warmup_prompts {
-            WarmupPrompts::Own => warmup_request(run_id, number, first),
+            WarmupPrompts::Own => warmup_request(run_id, number, first, &counter),
             WarmupPrompts::First => first.clone(),
         };
         Some(writing.prepare(&request, &format!("warmup-{number}")))
@@ -216,6 +223,9 @@ fn announce(plan: &ServePlan, manifest: &Manifest, directory: &Path, world: &mut
         settings.seed,
         directory.display(),
     ));
+    if let Some(remark) = &manifest.dataset.remark {
+        world.note(&format!("prompts: {remark}\n"));
+    }
     if plan.num_warmups > 0 {
         world.note(&format!("{} warm-up requests first\n", plan.num_warmups));
     }

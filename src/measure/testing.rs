@@ -99,6 +99,8 @@ fn manifest(num_prompts: usize) -> Manifest {
             path: "prompts.jsonl".to_owned(),
             sha256: String::new(),
             token_counter: "tokenizer".to_owned(),
+            tokenizer_load_ms: None,
+            remark: None,
         },
         simulator: None,
         ticker: None,

@@ -81,6 +81,8 @@ pub fn manifest() -> Manifest {
             path: "embedded".to_owned(),
             sha256: "ab".repeat(32),
             token_counter: "estimate".to_owned(),
+            tokenizer_load_ms: None,
+            remark: None,
         },
         simulator: simulator.as_object().cloned(),
         ticker: None,
