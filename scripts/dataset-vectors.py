@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Writes tests/golden/dataset-vectors.json: what vLLM's own dataset classes make with tests/data/tiny-tokenizer.
 
-    VLLM_PYTHON=/path/to/a/venv/with/vllm/bin/python
-    $VLLM_PYTHON scripts/dataset-vectors.py
+    python3 -m venv /tmp/vllm && /tmp/vllm/bin/pip install vllm pandas
+    /tmp/vllm/bin/python scripts/dataset-vectors.py
 
 Made with vLLM 0.30. Prompts are kept as the first 16 digits of their SHA-256, with their lengths.
 """
