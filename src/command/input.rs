@@ -1,43 +1,69 @@
 //! Reads the files that a run is made from and hands over their bytes.
 
-use super::{DatasetPlan, Error, Exit, TrustPlan};
-use crate::measure::DatasetFacts;
+use super::{Error, Exit, TokenizerPlan, TrustPlan};
+use crate::report::plain;
 use crate::wire::{Target, TlsError, Trust, certificates};
-use crate::workload::{DatasetError, Request, SONNETS, TokenCounter, decode};
+use crate::workload::TokenizerFiles;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
 use std::fs;
 use std::io;
 use std::path::Path;
 
-/// The requests of a dataset, and where they come from.
-pub(super) fn dataset(plan: &DatasetPlan) -> Result<(Vec<Request>, DatasetFacts), Error> {
-    let counter = TokenCounter::Estimate;
-    let (name, path) = match plan {
-        DatasetPlan::Sonnet { path, .. } => ("sonnet", path.as_deref()),
-        DatasetPlan::Custom { path, .. } => ("custom", Some(path.as_path())),
+/// The bytes of a tokenizer's files.
+pub(super) struct TokenizerBytes {
+    tokenizer: Vec<u8>,
+    /// The other files, in the order of [`BESIDES`], where they are.
+    besides: [Option<Vec<u8>>; 3],
+}
+
+const TOKENIZER: &str = "tokenizer.json";
+const BESIDES: [&str; 3] = ["tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"];
+
+impl TokenizerBytes {
+    pub(super) fn borrowed(&self) -> TokenizerFiles<'_> {
+        let [config, special_tokens_map, chat_template] = self.besides.each_ref().map(Option::as_deref);
+        TokenizerFiles { tokenizer: &self.tokenizer, config, special_tokens_map, chat_template }
+    }
+}
+
+/// The tokenizer that there is for a plan, and what to say where there is none.
+pub(super) fn found_tokenizer(plan: &TokenizerPlan) -> Result<(TokenizerPlan, Option<String>), Error> {
+    match plan {
+        TokenizerPlan::Directory(directory) if !directory.join(TOKENIZER).is_file() => {
+            let shown = directory.display();
+            let what = match directory.is_dir() {
+                true => format!("--tokenizer `{shown}` has no {TOKENIZER}"),
+                false => format!("--tokenizer `{shown}` is not a local directory"),
+            };
+            Err(Error::new(Exit::Usage, what).help(format!(
+                "name a directory with the model's {TOKENIZER}; nothing is downloaded. --skip-tokenizer-init \
+                 estimates lengths as 4 bytes a token"
+            )))
+        }
+        TokenizerPlan::IfLocal(directory) if !directory.join(TOKENIZER).is_file() => {
+            let note = format!(
+                "no tokenizer: `{}` is no local directory with a {TOKENIZER}; prompt lengths are estimated as 4 bytes \
+                 a token (--tokenizer DIR counts them)\n",
+                plain(&directory.display().to_string())
+            );
+            Ok((TokenizerPlan::Estimate, Some(note)))
+        }
+        found => Ok((found.clone(), None)),
+    }
+}
+
+/// The files of a tokenizer's directory.
+pub(super) fn tokenizer(directory: &Path) -> Result<TokenizerBytes, Error> {
+    let optional = |name: &str| {
+        let path = directory.join(name);
+        path.is_file().then(|| read(&path, "the tokenizer")).transpose()
     };
-    let bytes = match path {
-        Some(path) => read(path, "prompts")?,
-        None => SONNETS.as_bytes().to_vec(),
-    };
-    let shown = path.map_or("the built-in text".to_owned(), |path| format!("`{}`", path.display()));
-    let fault = |error: DatasetError| {
-        let help = error.help().to_owned();
-        Error::new(Exit::Usage, format!("cannot make prompts from {shown}")).caused_by(error).help(help)
-    };
-    let text = decode(&bytes).map_err(fault)?;
-    let requests = match plan {
-        DatasetPlan::Sonnet { sonnet, .. } => sonnet.requests(text, &counter),
-        DatasetPlan::Custom { custom, .. } => custom.requests(text, &counter),
-    };
-    let facts = DatasetFacts {
-        name: name.to_owned(),
-        path: path.map_or("embedded".to_owned(), |path| path.display().to_string()),
-        sha256: sha256(&bytes),
-        token_counter: counter.name().to_owned(),
-    };
-    Ok((requests.map_err(fault)?, facts))
+    let [config, map, template] = BESIDES;
+    Ok(TokenizerBytes {
+        tokenizer: read(&directory.join(TOKENIZER), "the tokenizer")?,
+        besides: [optional(config)?, optional(map)?, optional(template)?],
+    })
 }
 
 /// The target, believing the certificates that the plan says it may believe.
@@ -122,7 +148,8 @@ pub(super) fn throttled_periods() -> Option<u64> {
     stat.lines().find_map(|line| line.strip_prefix("nr_throttled "))?.trim().parse().ok()
 }
 
-fn sha256(bytes: &[u8]) -> String {
+/// SHA-256 in hexadecimal.
+pub(super) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text

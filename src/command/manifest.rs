@@ -9,6 +9,7 @@ use crate::wire::{Target, Tls};
 use crate::workload::{ArrivalProcess, Burstiness, OutputLen};
 use jiff::Zoned;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 
 /// The run's name: when it started, what it did, and a suffix of its own.
 pub(super) fn run_id(verb: &str, started: &Zoned, suffix: &str) -> String {
@@ -93,6 +94,10 @@ fn settings(plan: &ServePlan, num_prompts: usize) -> Settings {
         DatasetPlan::Sonnet { sonnet, .. } => {
             (Some(sonnet.input_len), Some(sonnet.output_len), Some(sonnet.prefix_len))
         }
+        DatasetPlan::Random(random) => {
+            (Some(random.input_len), Some(random.output_len), Some(random.prefix_len))
+        }
+        DatasetPlan::ShareGpt { sharegpt, .. } => (None, sharegpt.output_len.map(NonZeroU32::get), None),
         DatasetPlan::Custom { custom, .. } => match custom.output_len {
             OutputLen::Fixed(len) => (None, Some(len.get()), None),
             OutputLen::PerLineOrDefault | OutputLen::PerLine => (None, None, None),

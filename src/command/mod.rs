@@ -2,6 +2,7 @@
 //! Deliberately absent: flags (`cli` knows them) and any logic that a test would want for itself.
 
 mod client;
+mod dataset;
 mod earlier;
 mod embedded;
 mod error;
@@ -22,8 +23,8 @@ mod surroundings;
 pub use crate::report::Existing;
 pub use error::{Error, Exit};
 pub use plan::{
-    DatasetPlan, Plan, ProbePrompt, ReportPlan, ResultPlan, Salt, ServePlan, SimPlan, TargetPlan, TrustPlan,
-    WarmupPrompts,
+    DatasetPlan, Plan, ProbePrompt, ReportPlan, ResultPlan, Salt, ServePlan, SimPlan, TargetPlan,
+    TokenizerPlan, TrustPlan, WarmupPrompts,
 };
 pub use surroundings::{Interrupt, InterruptedBy, Surroundings};
 

@@ -4,7 +4,7 @@ use crate::report::Existing;
 use crate::sim;
 use crate::wire::openai::{ChatContent, TokensField};
 use crate::wire::{Endpoint, Target};
-use crate::workload::{ArrivalProcess, Burstiness, Custom, Normalise, Sonnet};
+use crate::workload::{ArrivalProcess, Burstiness, Custom, Normalise, Random, ShareGpt, Sonnet};
 use serde_json::{Map, Value};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -41,6 +41,8 @@ pub struct ServePlan {
     pub served_model_name: Option<String>,
     /// What is sent.
     pub dataset: DatasetPlan,
+    /// What its lengths are counted with.
+    pub tokenizer: TokenizerPlan,
     /// When.
     pub arrivals: ArrivalProcess,
     /// How regular the gaps between them are, as typed.
@@ -157,6 +159,15 @@ pub enum DatasetPlan {
         /// Lengths and number.
         sonnet: Sonnet,
     },
+    /// Tokens without meaning.
+    Random(Random),
+    /// Recorded conversations.
+    ShareGpt {
+        /// The file.
+        path: PathBuf,
+        /// Order, number and lengths.
+        sharegpt: ShareGpt,
+    },
     /// The user's own prompts.
     Custom {
         /// The file.
@@ -164,6 +175,17 @@ pub enum DatasetPlan {
         /// Order, number and lengths.
         custom: Custom,
     },
+}
+
+/// What prompt lengths are counted with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenizerPlan {
+    /// Four bytes a token.
+    Estimate,
+    /// The tokenizer of this directory.
+    Directory(PathBuf),
+    /// The same, if there is such a directory with a tokenizer; else the estimate.
+    IfLocal(PathBuf),
 }
 
 /// What the warm-ups send.

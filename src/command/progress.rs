@@ -64,7 +64,8 @@ fn line(now: &LiveView, origin: &LiveView, tokens_per_s: f64) -> String {
     )
 }
 
-fn bar(planned: usize) -> ProgressBar {
+/// A bar for so many steps.
+pub(super) fn bar(planned: usize) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(planned as u64), ProgressDrawTarget::stderr());
     let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {elapsed} {wide_msg}");
     bar.with_style(style.expect("the template is well-formed"))

@@ -5,7 +5,7 @@ use crate::load::Prepared;
 use crate::measure::PromptTokensSource;
 use crate::wire::openai::{BodyOptions, head, request_body};
 use crate::wire::{Endpoint, Target};
-use crate::workload::{Prompt, Request, TokenCounter};
+use crate::workload::{Ends, Prompt, Request, TokenCounter};
 
 /// What all requests of a run are written with.
 pub(super) struct Writing<'a> {
@@ -15,6 +15,8 @@ pub(super) struct Writing<'a> {
     pub(super) options: BodyOptions,
     /// What ids begin with.
     pub(super) id_prefix: String,
+    /// Where the lengths of prompts come from.
+    pub(super) prompt_tokens_source: PromptTokensSource,
 }
 
 impl Writing<'_> {
@@ -27,7 +29,7 @@ impl Writing<'_> {
             bytes: head(self.target, self.path, &id, &body),
             id,
             prompt_tokens: request.prompt_tokens,
-            prompt_tokens_source: PromptTokensSource::Estimate,
+            prompt_tokens_source: self.prompt_tokens_source,
             requested_tokens: request.output_tokens,
             ignore_eos: self.options.ignore_eos,
         }
@@ -48,10 +50,12 @@ pub(super) fn salt_text(salt: &Salt, run_id: &str) -> String {
 }
 
 /// The requests with a salt and a blank in front of each prompt: of its first turn, in a conversation.
-pub(super) fn salted(mut requests: Vec<Request>, salt: Option<&str>) -> Vec<Request> {
+pub(super) fn salted(mut requests: Vec<Request>, salt: Option<&str>, counter: &TokenCounter) -> Vec<Request> {
     let Some(salt) = salt.map(|text| format!("{text} ")) else { return requests };
+    let (tokens, ids) = (count(&salt, counter), token_ids(&salt, counter));
     for request in &mut requests {
         match &mut request.prompt {
+            Prompt::TokenIds(prompt) => drop(prompt.splice(..0, ids.iter().copied())),
             Prompt::Text(text) => text.insert_str(0, &salt),
             Prompt::Messages(turns) => {
                 if let Some(first) = turns.first_mut() {
@@ -59,23 +63,28 @@ pub(super) fn salted(mut requests: Vec<Request>, salt: Option<&str>) -> Vec<Requ
                 }
             }
         }
-        request.prompt_tokens += TokenCounter::Estimate.count(&salt);
+        request.prompt_tokens += tokens;
     }
     requests
 }
 
 /// A short prompt that no dataset has, so that it warms nothing the load would use.
-pub(super) fn probe_request(run_id: &str, output_tokens: u32) -> Request {
+pub(super) fn probe_request(run_id: &str, output_tokens: u32, counter: &TokenCounter) -> Request {
     let text = format!("In one short sentence, say that you are ready. (Check {run_id})");
     Request {
-        prompt_tokens: TokenCounter::Estimate.count(&text),
+        prompt_tokens: count(&text, counter),
         prompt: Prompt::Text(text),
         output_tokens: output_tokens.clamp(1, 10),
     }
 }
 
 /// A prompt of the same length as `like` whose beginning no other prompt shares.
-pub(super) fn warmup_request(run_id: &str, number: usize, like: &Request) -> Request {
+pub(super) fn warmup_request(run_id: &str, number: usize, like: &Request, counter: &TokenCounter) -> Request {
+    if let Prompt::TokenIds(ids) = &like.prompt {
+        let mut ids = ids.clone();
+        ids.rotate_left((number + 1) % like.prompt_tokens.max(1) as usize);
+        return Request { prompt: Prompt::TokenIds(ids), ..like.clone() };
+    }
     let marker = format!("Warm-up {number} of {run_id}. ");
     let text: String = marker.chars().chain(like.prompt.text().chars()).collect();
     let mut end = like.prompt.text().len().max(marker.len()).min(text.len());
@@ -84,10 +93,21 @@ pub(super) fn warmup_request(run_id: &str, number: usize, like: &Request) -> Req
     }
     let text = text[..end].to_owned();
     Request {
-        prompt_tokens: TokenCounter::Estimate.count(&text),
+        prompt_tokens: count(&text, counter),
         prompt: Prompt::Text(text),
         output_tokens: like.output_tokens,
     }
+}
+
+/// Tokens of a text that no dataset has; a tokenizer that cannot take it is no reason to stop.
+fn count(text: &str, counter: &TokenCounter) -> u32 {
+    counter.count(text).unwrap_or_else(|_| TokenCounter::estimate(text))
+}
+
+/// A text's token ids, where there is a tokenizer to tell them.
+fn token_ids(text: &str, counter: &TokenCounter) -> Vec<u32> {
+    let tokenizer = counter.tokenizer();
+    tokenizer.and_then(|tokenizer| tokenizer.encode(text, Ends::Bare).ok()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -101,8 +121,8 @@ mod tests {
         let turn = |content: &str| Message { role: "user".to_owned(), content: content.to_owned() };
         let turns = Prompt::Messages(vec![turn("two"), turn("three")]);
         let requests = vec![text.clone(), Request { prompt: turns, ..text }];
-        assert_eq!(salted(requests.clone(), None), requests);
-        let made = salted(requests, Some(&salt_text(&Salt::OfTheRun, "id")));
+        assert_eq!(salted(requests.clone(), None, &TokenCounter::Estimate), requests);
+        let made = salted(requests, Some(&salt_text(&Salt::OfTheRun, "id")), &TokenCounter::Estimate);
         assert_eq!((made[0].prompt.text().as_ref(), made[0].prompt_tokens), ("[id] one", 3));
         assert_eq!(made[1].prompt.text(), "[id] two\nthree");
     }
@@ -110,7 +130,8 @@ mod tests {
     #[test]
     fn a_warmup_is_as_long_as_its_model_and_begins_like_no_other() {
         let like = Request { prompt: Prompt::Text("é".repeat(300)), prompt_tokens: 150, output_tokens: 7 };
-        let (first, second) = (warmup_request("run", 1, &like), warmup_request("run", 2, &like));
+        let warmup = |number| warmup_request("run", number, &like, &TokenCounter::Estimate);
+        let (first, second) = (warmup(1), warmup(2));
         assert!(first.prompt.text().len().abs_diff(600) <= 1 && first.output_tokens == 7);
         assert_ne!(first.prompt.text()[..16], second.prompt.text()[..16]);
     }

@@ -1,6 +1,7 @@
 //! `pdbench serve`: loads a target, measures, reports.
 
 use super::client::Client;
+use super::dataset::{Dataset, Making};
 use super::embedded::Embedded;
 use super::manifest::{Known, manifest, recover_span, run_id};
 use super::preflight::{self, Connections};
@@ -48,25 +49,29 @@ pub(super) async fn serve(plan: ServePlan, world: &mut Surroundings) -> Result<E
     let started = (world.wall_clock)();
     let clock = Clock::start();
     let run_id = run_id("serve", &started, &world.run_id_suffix);
-    let (requests, dataset) = input::dataset(&plan.dataset)?;
+    let making = Making::start(&plan, started.datetime(), world)?;
     report::probe_writable(&plan.output_dir).map_err(|error| {
         Error::new(Exit::NotWritten, "the results would have no place")
             .caused_by(error)
             .help("name a writable directory with --output-dir")
     })?;
     plan.result.as_ref().map_or(Ok(()), result_file::check)?;
-    let salt = plan.salt.as_ref().map(|salt| salt_text(salt, &run_id));
-    let requests = salted(requests, salt.as_deref());
-    raise_descriptor_limit(&plan, requests.len())?;
     let mut stop = world.interrupt.signal();
     let reached = tokio::select! {
         biased;
-        reached = reach(&plan, &started, clock, world) => Some(reached?),
+        reached = reach(&plan, &started, clock, world) => Some(reached),
         () = stop.reached(Stop::Drain) => None,
     };
     let stopped = || Error::new(Exit::Interrupted, "stopped before the load began");
     let reached = reached.ok_or_else(|| preflight::stopped_early(world).unwrap_or_else(stopped))?;
-    let mut passes = passes(&plan, &reached, &run_id, requests);
+    // A fault of the dataset is said first: it is there with any target.
+    let mut dataset = making.finish()?;
+    let reached = reached?;
+    let salt = plan.salt.as_ref().map(|salt| salt_text(salt, &run_id));
+    dataset.requests = salted(dataset.requests, salt.as_deref(), &dataset.counter);
+    raise_descriptor_limit(&plan, dataset.requests.len())?;
+    let facts = dataset.facts.clone();
+    let mut passes = passes(&plan, &reached, &run_id, dataset);
 
     let live = Arc::new(Live::default());
     let recorder = Recorder::default();
@@ -87,7 +92,7 @@ pub(super) async fn serve(plan: ServePlan, world: &mut Surroundings) -> Result<E
         model: reached.model.clone(),
         model_id: reached.model_id.clone(),
         salt,
-        dataset,
+        dataset: facts,
         num_prompts: passes.main.len(),
         stamps,
     };
@@ -183,7 +188,7 @@ fn caution(target: &Target, address: SocketAddr, world: &mut Surroundings) {
 }
 
 /// Writes every request of the run and sets its time.
-fn passes(plan: &ServePlan, reached: &Reached, run_id: &str, requests: Vec<Request>) -> Passes {
+fn passes(plan: &ServePlan, reached: &Reached, run_id: &str, dataset: Dataset) -> Passes {
     let writing = Writing {
         target: &reached.target,
         endpoint: plan.endpoint,
@@ -197,7 +202,9 @@ fn passes(plan: &ServePlan, reached: &Reached, run_id: &str, requests: Vec<Reque
             extra: plan.extra_body.clone(),
         },
         id_prefix: plan.request_id_prefix.clone().unwrap_or_else(|| format!("{run_id}-")),
+        prompt_tokens_source: dataset.prompt_tokens_source(),
     };
+    let Dataset { requests, counter, .. } = dataset;
     let first = requests.first().cloned();
     let probe = match (plan.probe, &first) {
         (ProbePrompt::None, _) | (_, None) => None,
@@ -205,12 +212,12 @@ fn passes(plan: &ServePlan, reached: &Reached, run_id: &str, requests: Vec<Reque
             let output_tokens = first.output_tokens.min(10);
             Some(Request { output_tokens, ..first.clone() })
         }
-        (ProbePrompt::Own, Some(first)) => Some(probe_request(run_id, first.output_tokens)),
+        (ProbePrompt::Own, Some(first)) => Some(probe_request(run_id, first.output_tokens, &counter)),
     };
     let warmups = (0..plan.num_warmups).filter_map(|number| {
         let first = first.as_ref()?;
         let request = match plan.warmup_prompts {
-            WarmupPrompts::Own => warmup_request(run_id, number, first),
+            WarmupPrompts::Own => warmup_request(run_id, number, first, &counter),
             WarmupPrompts::First => first.clone(),
         };
         Some(writing.prepare(&request, &format!("warmup-{number}")))
@@ -273,6 +280,9 @@ fn announce(plan: &ServePlan, manifest: &Manifest, directory: &Path, world: &mut
     ));
     if let Some(salt) = &settings.salt {
         world.note(&format!("each prompt begins with `{}`, so they are not vLLM's\n", report::plain(salt)));
+    }
+    if let Some(remark) = &manifest.dataset.remark {
+        world.note(&format!("prompts: {remark}\n"));
     }
     if plan.num_warmups > 0 {
         world.note(&format!("{} warm-up requests first\n", plan.num_warmups));

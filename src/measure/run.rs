@@ -141,14 +141,20 @@ pub struct TargetFacts {
 /// Where the prompts came from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DatasetFacts {
-    /// `sonnet` or `custom`.
+    /// `random`, `sonnet`, `sharegpt` or `custom`.
     pub name: String,
-    /// File, or `embedded`.
+    /// File, `embedded`, or `generated`.
     pub path: String,
-    /// SHA-256 of the file, in hexadecimal.
+    /// SHA-256 of the file, in hexadecimal; empty where there is none.
     pub sha256: String,
     /// How prompt lengths were counted: `estimate` (four bytes a token) or a tokenizer's name.
     pub token_counter: String,
+    /// How long the tokenizer took to load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer_load_ms: Option<f64>,
+    /// What is particular about the prompts, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remark: Option<String>,
 }
 
 /// What the command line meant, as far as judging the records needs it.

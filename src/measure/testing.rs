@@ -101,6 +101,8 @@ fn manifest(num_prompts: usize) -> Manifest {
             path: "prompts.jsonl".to_owned(),
             sha256: String::new(),
             token_counter: "tokenizer".to_owned(),
+            tokenizer_load_ms: None,
+            remark: None,
         },
         sent_before: Vec::new(),
         simulator: None,

@@ -83,6 +83,8 @@ pub fn manifest() -> Manifest {
             path: "embedded".to_owned(),
             sha256: "ab".repeat(32),
             token_counter: "estimate".to_owned(),
+            tokenizer_load_ms: None,
+            remark: None,
         },
         sent_before: Vec::new(),
         simulator: simulator.as_object().cloned(),

@@ -3,7 +3,7 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
-use super::{DatasetError, Message, Prompt, PythonRandom, Request, TokenCounter};
+use super::{DatasetError, Message, Prompt, PythonRandom, Request, Templating, TokenCounter};
 
 /// Prompts of the user's own: a JSON object on each line. Order and repetition are those of
 /// `vllm bench serve --dataset-name custom`.
@@ -19,6 +19,8 @@ pub struct Custom {
     pub order: Order,
     /// What happens where there are fewer lines than prompts.
     pub oversample: Oversample,
+    /// What a chat template is for.
+    pub templating: Templating,
 }
 
 /// Output tokens asked of each request.
@@ -78,24 +80,24 @@ impl Default for Custom {
             output_len: OutputLen::default(),
             order: Order::default(),
             oversample: Oversample::default(),
+            templating: Templating::default(),
         }
     }
 }
 
 impl Custom {
-    /// The prompts made of the lines of `text`, which end at `\n` only.
+    /// The prompts made of the lines of `text`, which end at `\n` only. Blank lines count for nothing.
     ///
     /// # Errors
     /// If there are no lines or one of them is not as it should be; all are read, even those not taken.
     pub fn requests(&self, text: &str, counter: &TokenCounter) -> Result<Vec<Request>, DatasetError> {
-        if text.is_empty() {
+        let lines = text.split('\n').enumerate().filter(|(_, line)| !line.trim_ascii().is_empty());
+        let read = lines.map(|(i, line)| self.request(line, counter).map_err(|error| error.at_line(i + 1)));
+        let requests = read.collect::<Result<Vec<_>, _>>()?;
+        if requests.is_empty() {
             return Err(DatasetError::whole("no lines", SHAPE));
         }
-        let lines = text.strip_suffix('\n').unwrap_or(text).split('\n');
-        let read = lines
-            .enumerate()
-            .map(|(i, line)| self.request(line, counter).map_err(|error| error.at_line(i + 1)));
-        Ok(self.select(read.collect::<Result<_, _>>()?))
+        Ok(self.select(requests))
     }
 
     /// vLLM seeds the generator, shuffles, and seeds it once more before it draws lines again.
@@ -137,7 +139,7 @@ impl Custom {
                 return Err(DatasetError::whole("`prompt` and `messages` on one line", SHAPE));
             }
         };
-        let prompt_tokens = counter.count(&prompt.text());
+        let (prompt, prompt_tokens) = counter.measured(prompt, self.templating)?;
         Ok(Request { prompt, prompt_tokens, output_tokens })
     }
 }
@@ -158,9 +160,6 @@ impl FromStr for OutputLen {
 
 fn parse(line: &str) -> Result<Line, DatasetError> {
     let text = line.trim_ascii();
-    if text.is_empty() {
-        return Err(DatasetError::whole("empty line", SHAPE));
-    }
     // Without this, an array would be taken as the fields in their order.
     if !text.starts_with('{') {
         return Err(DatasetError::whole("not a JSON object", SHAPE));
@@ -176,6 +175,7 @@ fn parse(line: &str) -> Result<Line, DatasetError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workload::testing::{counter, made, vectors};
 
     const EXAMPLE: &str = include_str!("../../datasets/custom-example.jsonl");
 
@@ -292,7 +292,6 @@ mod tests {
     fn a_faulty_line_is_told_by_its_number() {
         let after_13 = |line: &str| error_of(&format!("{}{line}\n", numbered(13)));
         assert_eq!(after_13("{}"), "line 14: missing field `prompt`");
-        assert_eq!(after_13(""), "line 14: empty line");
         assert_eq!(after_13("[\"a\"]"), "line 14: not a JSON object");
         assert_eq!(after_13(r#"{"prompt": ""}"#), "line 14: `prompt` is empty");
         assert_eq!(after_13(r#"{"messages": []}"#), "line 14: `messages` is empty");
@@ -322,6 +321,25 @@ mod tests {
     #[test]
     fn an_empty_file_is_refused() {
         assert_eq!(error_of(""), "no lines");
-        assert_eq!(error_of("\n"), "line 1: empty line");
+        assert_eq!(error_of("\n"), "no lines");
+    }
+
+    #[test]
+    fn a_chat_template_is_applied_and_blank_lines_are_skipped_as_by_vllm() {
+        for case in vectors().custom {
+            let custom = Custom {
+                num_prompts: case.num_prompts,
+                seed: case.seed,
+                output_len: OutputLen::PerLine,
+                templating: if case.skip_chat_template { Templating::Off } else { Templating::Sent },
+                ..Custom::default()
+            };
+            assert_eq!(made(&custom.requests(&case.text, &counter()).unwrap()), case.made);
+        }
+    }
+
+    #[test]
+    fn a_fault_behind_blank_lines_is_told_by_its_own_line() {
+        assert_eq!(error_of("{\"prompt\": \"a\"}\n\n \n{}"), "line 4: missing field `prompt`");
     }
 }

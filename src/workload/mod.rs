@@ -5,18 +5,32 @@
 mod arrival;
 mod custom;
 mod dataset_error;
+mod numpy_generator;
 mod python_random;
+mod random;
+mod reencode;
 mod request;
+mod sharegpt;
 mod sonnet;
+mod template;
+#[cfg(test)]
+mod testing;
+mod tokenizer;
+mod tokenizer_config;
 mod tokens;
 
 pub use arrival::{ArrivalProcess, Burstiness, Normalise, Ramp, RampShape, Rate, Schedule};
 pub use custom::{Custom, Order, OutputLen, Oversample};
 pub use dataset_error::{DatasetError, decode};
+pub use numpy_generator::NumpyGenerator;
 pub use python_random::{NumpyRandom, PythonRandom};
+pub use random::{Random, RandomForm, RangeRatio};
 pub use request::{Message, Prompt, Request};
+pub use sharegpt::ShareGpt;
 pub use sonnet::{SONNETS, Sonnet};
-pub use tokens::TokenCounter;
+pub use template::ChatTemplate;
+pub use tokenizer::{Ends, Tokenizer, TokenizerFiles};
+pub use tokens::{Templating, TokenCounter};
 
 /// What a run sends and when: as many requests as arrival times.
 #[derive(Clone, Debug, PartialEq)]

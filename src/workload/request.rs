@@ -16,6 +16,8 @@ pub enum Prompt {
     Text(String),
     /// A conversation.
     Messages(Vec<Message>),
+    /// Ids of a model's tokens; for completions only.
+    TokenIds(Vec<u32>),
 }
 
 /// One request to send: what, not when.
@@ -30,10 +32,12 @@ pub struct Request {
 }
 
 impl Prompt {
-    /// All text of the prompt, turns joined by line ends: what an estimate of its length counts.
+    /// All text of the prompt, turns joined by line ends: what an estimate of its length counts. Token ids
+    /// are no text.
     pub fn text(&self) -> std::borrow::Cow<'_, str> {
         match self {
             Prompt::Text(text) => text.into(),
+            Prompt::TokenIds(_) => "".into(),
             Prompt::Messages(turns) => {
                 let contents: Vec<&str> = turns.iter().map(|turn| turn.content.as_str()).collect();
                 contents.join("\n").into()

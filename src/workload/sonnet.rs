@@ -1,4 +1,4 @@
-use super::{DatasetError, Prompt, PythonRandom, Request, TokenCounter};
+use super::{DatasetError, Prompt, PythonRandom, Request, Templating, TokenCounter};
 
 /// The project's own verse, one line each: the text of an embedded run. See datasets/README.md.
 pub const SONNETS: &str = include_str!("../../datasets/sonnets.txt");
@@ -24,12 +24,15 @@ pub struct Sonnet {
     pub num_prompts: usize,
     /// Seed of the draws, as `random.seed` takes it.
     pub seed: u32,
+    /// What a chat template is for; with one, lengths are those of the text that it makes.
+    pub templating: Templating,
 }
 
 impl Default for Sonnet {
     /// vLLM's defaults.
     fn default() -> Self {
-        Self { input_len: 550, output_len: 150, prefix_len: 200, num_prompts: 1000, seed: 0 }
+        let templating = Templating::default();
+        Self { input_len: 550, output_len: 150, prefix_len: 200, num_prompts: 1000, seed: 0, templating }
     }
 }
 
@@ -63,10 +66,9 @@ impl Sonnet {
     ) -> Result<Request, DatasetError> {
         let mut shortest = u32::MAX;
         for _ in 0..PATIENCE {
-            let prompt = parts.prompt(random);
-            let prompt_tokens = counter.count(&prompt);
+            let prompt = Prompt::Text(parts.prompt(random));
+            let (prompt, prompt_tokens) = counter.measured(prompt, self.templating)?;
             if prompt_tokens <= self.input_len {
-                let prompt = Prompt::Text(prompt);
                 return Ok(Request { prompt, prompt_tokens, output_tokens: self.output_len });
             }
             shortest = shortest.min(prompt_tokens);
@@ -75,11 +77,14 @@ impl Sonnet {
     }
 
     fn parts<'a>(&self, lines: Vec<&'a str>, counter: &TokenCounter) -> Result<Parts<'a>, DatasetError> {
-        let tokens: u64 = lines.iter().map(|line| u64::from(counter.count(line))).sum();
+        let mut tokens = 0;
+        for line in &lines {
+            tokens += u64::from(counter.count(line)?);
+        }
         if tokens == 0 {
             return Err(DatasetError::whole("no lines", "give a text with one verse on each line"));
         }
-        let opening = counter.count(OPENING);
+        let (_, opening) = counter.measured(Prompt::Text(OPENING.to_owned()), self.templating)?;
         self.check_lengths(opening)?;
         let mean = tokens as f64 / lines.len() as f64;
         // As Python's round: a half goes to the even neighbour. A negative count becomes 0.
@@ -140,6 +145,7 @@ fn universal_newlines(text: &str) -> std::borrow::Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workload::testing::{counter, made, vectors};
     use serde::Deserialize;
     use sha2::{Digest, Sha256};
     use std::collections::HashSet;
@@ -190,6 +196,24 @@ mod tests {
             assert_eq!(hash, case.sha256, "input {input_len}, prefix {prefix_len}, seed {seed}");
             let tokens: u64 = requests.iter().map(|request| u64::from(request.prompt_tokens)).sum();
             assert_eq!(tokens, case.prompt_tokens);
+        }
+    }
+
+    #[test]
+    fn prompts_of_a_tokenizer_equal_those_of_vllm() {
+        let cases = vectors().sonnet;
+        assert_eq!(cases.len(), 12);
+        for case in cases {
+            let templating = if case.templated { Templating::Sent } else { Templating::Counted };
+            let sonnet = Sonnet {
+                input_len: case.input_len,
+                prefix_len: case.prefix_len,
+                output_len: case.output_len,
+                num_prompts: case.made.len(),
+                seed: case.seed,
+                templating,
+            };
+            assert_eq!(made(&sonnet.requests(SONNETS, &counter()).unwrap()), case.made, "{sonnet:?}");
         }
     }
 

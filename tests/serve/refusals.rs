@@ -51,6 +51,20 @@ async fn a_dataset_that_cannot_be_read_names_file_line_and_fault() {
 }
 
 #[tokio::test]
+async fn a_tokenizer_that_is_none_is_refused_with_what_to_do() {
+    let refuse = async |directory: &str, says: &[&str]| {
+        let arguments = ["--sim", "--tokenizer", directory, "--num-prompts", "2"];
+        refused(&arguments, Exit::Usage, says).await;
+    };
+    refuse("no/such", &["`no/such` is not a local directory", "--skip-tokenizer-init"]).await;
+    let place = tempdir().unwrap();
+    let path = place.path().display().to_string();
+    refuse(&path, &["has no tokenizer.json"]).await;
+    std::fs::write(place.path().join("tokenizer.json"), "{}").unwrap();
+    refuse(&path, &["cannot use the tokenizer in", "help:"]).await;
+}
+
+#[tokio::test]
 async fn a_target_that_does_not_listen_is_refused_before_the_load() {
     // Bound and closed again: a port on which nothing listens.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();

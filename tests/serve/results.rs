@@ -183,3 +183,27 @@ async fn everything_says_that_it_was_simulated() {
         assert!(!speaks || text.contains("simulat"), "{name}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn prompts_are_counted_with_the_tokenizer_that_is_named() {
+    let place = tempdir().unwrap();
+    let tokenizer = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tiny-tokenizer");
+    let arguments = ["serve", "--sim", "--tokenizer", tokenizer, "--num-prompts", "3"];
+    let random = ["--dataset-name", "random", "--random-input-len", "64", "--random-token-ids"];
+    let ran = run_in(place.path(), &[&arguments[..], &random[..]].concat(), Workers::Local).await;
+    let manifest = ran.run_file().manifest;
+    assert_eq!(manifest.dataset.token_counter, tokenizer, "{}", ran.stderr);
+    assert!(manifest.dataset.tokenizer_load_ms.is_some_and(|ms| 0.0 < ms));
+    assert_eq!((manifest.settings.input_len, manifest.dataset.path.as_str()), (Some(64), "generated"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn random_prompts_without_a_tokenizer_say_that_they_are_not_vllms() {
+    let place = tempdir().unwrap();
+    let arguments = ["serve", "--dataset-name", "random", "--random-input-len", "64", "--num-prompts", "3"];
+    let ran = run_in(place.path(), &arguments, Workers::Local).await;
+    assert_eq!(ran.exit, Exit::Valid, "{}", ran.stderr);
+    assert!(ran.stderr.contains("not those of vLLM"), "{}", ran.stderr);
+    assert!(ran.run_file().manifest.dataset.remark.is_some());
+    assert!(ran.main_records().iter().all(|record| record.prompt_tokens == 64));
+}

@@ -18,9 +18,9 @@ use clap::{Args, ValueEnum};
 /// Loads a server, or the embedded simulated cluster, and measures it.
 #[derive(Debug, Args)]
 #[command(long_about = "Loads a server, or the embedded simulated PD cluster, and measures it.\n\n\
-    Without a target (--base-url, --host, --port, --model, --endpoint) the load goes to a simulated cluster inside \
+    Without a target (--base-url, --host, --port, --model, --tokenizer, --endpoint) the load goes to a simulated cluster inside \
     this process: dataset sonnet, 200 prompts, 8 requests/s. With one, defaults are those of `vllm bench serve`: \
-    http://127.0.0.1:8000, 1000 prompts, all at once.\n\n\
+    http://127.0.0.1:8000, dataset random, 1000 prompts, all at once.\n\n\
     Exit status: 0 valid, 1 invalid or a threshold missed, 2 wrong usage or dataset, 3 target not usable, 4 given up \
     during the load, 5 results not written, 130/143 stopped by SIGINT/SIGTERM with the results saved.")]
 pub(super) struct ServeArgs {
@@ -113,13 +113,14 @@ impl ServeArgs {
         let seed = self.arrivals.seed;
         let num_prompts = self.dataset.num_prompts.unwrap_or(if embedded { 200 } else { 1000 });
         let (arrivals, burstiness) = self.arrivals.process(embedded)?;
-        let dataset = self.dataset.plan(embedded, num_prompts, seed)?;
+        let dataset = self.dataset.plan(embedded, num_prompts, seed, self.target.api())?;
         let config = Config {
             topology: self.sim.unwrap_or_default(),
             seed: u64::from(seed),
             model: self.target.name_in_requests().unwrap_or(Config::default().model),
             ..self.parameters.config
         };
+        let tokenizer = self.target.tokenizer();
         let target = self.target.plan(embedded.then_some(config), api_key)?;
         Ok(ServePlan {
             target: target.target,
@@ -131,6 +132,7 @@ impl ServeArgs {
             served_model_name: target.served_model_name,
             request_id_prefix: target.request_id_prefix,
             dataset,
+            tokenizer,
             arrivals,
             burstiness,
             normalise: self.arrivals.normalise(),

@@ -1,5 +1,5 @@
 use crate::cli::usage;
-use crate::command::{Error, TargetPlan, TrustPlan};
+use crate::command::{Error, TargetPlan, TokenizerPlan, TrustPlan};
 use crate::sim;
 use crate::wire::{Endpoint, Secret, Target, TargetError};
 use clap::{Args, ValueEnum};
@@ -45,10 +45,14 @@ pub(super) struct TargetArgs {
     /// Accepted for command lines of `vllm bench serve`; no code of a model is ever run here
     #[arg(long)]
     trust_remote_code: bool,
-    /// Tokenizer directory: not built yet, lengths are estimated as 4 bytes a token
-    #[arg(long, value_name = "DIR", hide = true)]
+    /// Directory with the model's tokenizer.json and chat template; nothing is downloaded [default: --model where
+    /// that is a directory, else lengths are estimated as 4 bytes a token]
+    #[arg(long, value_name = "DIR")]
     tokenizer: Option<String>,
-    /// Estimate lengths as 4 bytes a token (what happens anyway in this version)
+    /// Accepted for command lines of `vllm bench serve`; auto, hf and slow all read tokenizer.json
+    #[arg(long, default_value = "auto", value_name = "MODE")]
+    tokenizer_mode: TokenizerMode,
+    /// Estimate lengths as 4 bytes a token, whatever tokenizer there is
     #[arg(long)]
     skip_tokenizer_init: bool,
 }
@@ -58,6 +62,13 @@ enum Backend {
     Openai,
     Vllm,
     OpenaiChat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum TokenizerMode {
+    Auto,
+    Hf,
+    Slow,
 }
 
 /// What the flags of this family mean.
@@ -84,20 +95,30 @@ impl TargetArgs {
         self.served_model_name.clone().or(self.model.clone())
     }
 
+    /// The API that the backend speaks.
+    pub(super) fn api(&self) -> Endpoint {
+        match self.backend {
+            Backend::Openai | Backend::Vllm => Endpoint::Completions,
+            Backend::OpenaiChat => Endpoint::Chat,
+        }
+    }
+
+    /// Where the tokenizer is.
+    pub(super) fn tokenizer(&self) -> TokenizerPlan {
+        match (&self.tokenizer, &self.model) {
+            _ if self.skip_tokenizer_init => TokenizerPlan::Estimate,
+            (Some(directory), _) => TokenizerPlan::Directory(directory.into()),
+            (None, Some(model)) => TokenizerPlan::IfLocal(model.into()),
+            (None, None) => TokenizerPlan::Estimate,
+        }
+    }
+
     pub(super) fn plan(
         self,
         embedded: Option<sim::Config>,
         api_key: Option<&str>,
     ) -> Result<TargetSettings, Error> {
-        if self.tokenizer.is_some() {
-            return Err(usage("--tokenizer is not built yet").help(
-                "leave it out: prompt lengths are estimated as 4 bytes a token, and the result says so",
-            ));
-        }
-        let endpoint = match self.backend {
-            Backend::Openai | Backend::Vllm => Endpoint::Completions,
-            Backend::OpenaiChat => Endpoint::Chat,
-        };
+        let endpoint = self.api();
         let path = self.endpoint.clone().unwrap_or_else(|| endpoint.path().to_owned());
         if !path.starts_with('/') || path.bytes().any(|byte| !byte.is_ascii_graphic()) {
             return Err(usage(format!("`{}` is not a path", path.escape_debug()))

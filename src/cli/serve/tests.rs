@@ -1,8 +1,10 @@
 use crate::cli::{Parsed, parse};
-use crate::command::{DatasetPlan, Existing, Plan, ProbePrompt, Salt, ServePlan, TargetPlan, TrustPlan};
+use crate::command::{
+    DatasetPlan, Existing, Plan, ProbePrompt, Salt, ServePlan, TargetPlan, TokenizerPlan, TrustPlan,
+};
 use crate::measure::Detail;
 use crate::wire::Endpoint;
-use crate::workload::{ArrivalProcess, Burstiness};
+use crate::workload::{ArrivalProcess, Burstiness, Random, RandomForm, RangeRatio, Templating};
 
 fn plan(line: &str) -> ServePlan {
     match outcome(line) {
@@ -103,6 +105,46 @@ fn certificates_are_checked_unless_it_is_said_otherwise() {
 }
 
 #[test]
+fn a_target_outside_gets_random_prompts_of_vllms_lengths() {
+    let DatasetPlan::Random(random) = plan("--port 1").dataset else { panic!("not random") };
+    assert_eq!(random, Random::default());
+    let typed = "--port 1 --dataset-name random --input-len 7 --output-len 5 --random-prefix-len 3 \
+                 --random-range-ratio {\"input\":0.5,\"output\":0} --random-token-ids --num-prompts 2 --seed 9";
+    let DatasetPlan::Random(random) = plan(typed).dataset else { panic!("not random") };
+    assert_eq!((random.input_len, random.output_len, random.prefix_len), (7, 5, 3));
+    assert_eq!(
+        (random.range_ratio, random.form),
+        (RangeRatio { input: 0.5, output: 0.0 }, RandomForm::TokenIds)
+    );
+    assert_eq!((random.num_prompts, random.seed), (2, 9));
+}
+
+#[test]
+fn a_chat_template_is_for_the_completions_that_are_sent() {
+    let templating = |line: &str| match plan(line).dataset {
+        DatasetPlan::Sonnet { sonnet, .. } => sonnet.templating,
+        DatasetPlan::Custom { custom, .. } => custom.templating,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(templating(""), Templating::Sent);
+    assert_eq!(templating("--backend openai-chat"), Templating::Counted);
+    let custom = "--dataset-name custom --dataset-path x --skip-chat-template";
+    assert_eq!(templating(custom), Templating::Off);
+}
+
+#[test]
+fn the_tokenizer_is_the_models_unless_another_is_named() {
+    let tokenizer = |line: &str| plan(line).tokenizer;
+    assert_eq!(tokenizer("--port 1"), TokenizerPlan::Estimate);
+    assert_eq!(tokenizer("--model m"), TokenizerPlan::IfLocal("m".into()));
+    assert_eq!(
+        tokenizer("--model m --tokenizer t --tokenizer-mode slow"),
+        TokenizerPlan::Directory("t".into())
+    );
+    assert_eq!(tokenizer("--tokenizer t --skip-tokenizer-init"), TokenizerPlan::Estimate);
+}
+
+#[test]
 fn underscores_do_as_well_as_dashes() {
     assert_eq!(plan("--max_concurrency=3 --num_prompts 4").max_concurrency, Some(3));
 }
@@ -119,10 +161,14 @@ fn bad_values_are_refused_with_what_would_do() {
         ("--max-concurrency 0", "not a whole number above 0"),
         ("--num-prompts 0", "not a whole number above 0"),
         ("--max-duration 0", "seconds above 0"),
-        ("--dataset-name random", "choose --dataset-name sonnet or --dataset-name custom"),
+        ("--dataset-name timed_trace", "choose one of random, sonnet, sharegpt, custom"),
+        ("--dataset-name prefix_repetition", "not built yet"),
+        ("--dataset-name sharegpt", "--dataset-path"),
+        ("--dataset-name random --random-range-ratio 1", "`1` is not a range ratio"),
+        ("--port 1 --backend openai-chat --random-token-ids", "only completions"),
+        ("--port 1 --input-len 5 --random-input-len 5", "--random-input-len"),
         ("--dataset-name nonsense", "`nonsense` is not a dataset"),
         ("--dataset-name custom", "--dataset-path"),
-        ("--base-url http://127.0.0.1:1", "choose --dataset-name sonnet or --dataset-name custom"),
         ("--base-url ftp://x --dataset-name sonnet", "http://HOST:PORT"),
         ("--base-url http://x/v1/chat/completions --dataset-name sonnet", "--backend openai-chat"),
         ("--base-url http://x --dataset-name sonnet --ca-file f", "https://"),
@@ -142,7 +188,7 @@ fn bad_values_are_refused_with_what_would_do() {
         ("--request-id-prefix a/b", "cannot begin a request id"),
         ("--nonsense", "--nonsense"),
         ("--max-concurency 3", "--max-concurrency"),
-        ("--tokenizer x --dataset-name sonnet", "not built yet"),
+        ("--tokenizer x --tokenizer-mode mistral", "--tokenizer-mode"),
     ] {
         let message = outcome(line).expect_err(line);
         assert!(message.contains(says), "{line}: {message}");

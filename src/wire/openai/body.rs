@@ -47,7 +47,11 @@ pub fn request_body(endpoint: Endpoint, request: &Request, options: &BodyOptions
     put("model", json!(options.model));
     let tokens_field = match endpoint {
         Endpoint::Completions => {
-            put("prompt", json!(request.prompt.text()));
+            let prompt = match &request.prompt {
+                Prompt::TokenIds(ids) => json!(ids),
+                prompt => json!(prompt.text()),
+            };
+            put("prompt", prompt);
             put("repetition_penalty", json!(1.0));
             "max_tokens"
         }
@@ -76,11 +80,11 @@ pub fn request_body(endpoint: Endpoint, request: &Request, options: &BodyOptions
 
 fn messages(prompt: &Prompt, content: ChatContent) -> Value {
     match (prompt, content) {
-        (Prompt::Text(text), ChatContent::Text) => json!([{"role": "user", "content": text}]),
-        (Prompt::Text(text), ChatContent::Parts) => {
-            json!([{"role": "user", "content": [{"type": "text", "text": text}]}])
-        }
         (Prompt::Messages(turns), _) => json!(turns),
+        (prompt, ChatContent::Text) => json!([{"role": "user", "content": prompt.text()}]),
+        (prompt, ChatContent::Parts) => {
+            json!([{"role": "user", "content": [{"type": "text", "text": prompt.text()}]}])
+        }
     }
 }
 
@@ -140,6 +144,12 @@ mod tests {
                 r#""stream":true,"stream_options":{"include_usage":true}}"#
             )
         );
+    }
+
+    #[test]
+    fn token_ids_are_sent_as_a_list() {
+        let request = Request { prompt: Prompt::TokenIds(vec![7, 0, 9]), ..request() };
+        assert_eq!(request_body(Endpoint::Completions, &request, &options())["prompt"], json!([7, 0, 9]));
     }
 
     #[test]

@@ -1,0 +1,174 @@
+//! Makes the requests of a run: the tokenizer, the dataset, and what is to be said of them.
+
+use super::{DatasetPlan, Error, Exit, ServePlan, Surroundings, TargetPlan, TokenizerPlan};
+use super::{input, progress};
+use crate::measure::{DatasetFacts, PromptTokensSource};
+use crate::workload::{DatasetError, Request, SONNETS, Templating, TokenCounter, Tokenizer, decode};
+use jiff::civil::DateTime;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use tokio::time::Instant;
+
+/// The requests of a run, and where they come from.
+#[derive(Debug)]
+pub(super) struct Dataset {
+    pub(super) requests: Vec<Request>,
+    pub(super) counter: TokenCounter,
+    pub(super) facts: DatasetFacts,
+}
+
+/// A dataset that is being made while the target is looked at.
+pub(super) enum Making {
+    Done(Box<Dataset>),
+    Running(thread::JoinHandle<Result<Dataset, Error>>),
+}
+
+/// What a dataset is made from.
+struct Job {
+    plan: DatasetPlan,
+    tokenizer: TokenizerPlan,
+    now: DateTime,
+    bar: bool,
+}
+
+impl Making {
+    /// Without a tokenizer the dataset is there at once, and its faults come before those of the target.
+    pub(super) fn start(plan: &ServePlan, now: DateTime, world: &mut Surroundings) -> Result<Self, Error> {
+        let embedded = matches!(plan.target, TargetPlan::Embedded(_));
+        let (tokenizer, note) = input::found_tokenizer(&plan.tokenizer)?;
+        if let Some(note) = note.filter(|_| !embedded) {
+            world.note(&note);
+        }
+        let bar = plan.progress && world.progress_bar;
+        let job = Job { plan: plan.dataset.clone(), tokenizer, now, bar };
+        if job.tokenizer == TokenizerPlan::Estimate {
+            return Ok(Making::Done(Box::new(job.make()?)));
+        }
+        let running = thread::Builder::new().name("dataset".to_owned()).spawn(move || job.make());
+        running.map(Making::Running).map_err(|error| {
+            Error::new(Exit::Preflight, "cannot start a thread for the dataset").caused_by(error)
+        })
+    }
+
+    /// The dataset; waits for it without giving way to anything else.
+    pub(super) fn finish(self) -> Result<Dataset, Error> {
+        match self {
+            Making::Done(dataset) => Ok(*dataset),
+            Making::Running(running) => running
+                .join()
+                .unwrap_or_else(|_| Err(Error::new(Exit::Preflight, "the thread of the dataset failed"))),
+        }
+    }
+}
+
+impl Dataset {
+    /// Where the lengths of its prompts come from.
+    pub(super) fn prompt_tokens_source(&self) -> PromptTokensSource {
+        match self.counter {
+            TokenCounter::Estimate => PromptTokensSource::Estimate,
+            TokenCounter::Tokenizer(_) => PromptTokensSource::Tokenizer,
+        }
+    }
+}
+
+impl Job {
+    fn make(&self) -> Result<Dataset, Error> {
+        let started = Instant::now();
+        let counter = self.counter()?;
+        let load_ms = counter.tokenizer().map(|_| started.elapsed().as_secs_f64() * 1e3);
+        let (name, path) = match &self.plan {
+            DatasetPlan::Sonnet { path, .. } => ("sonnet", path.as_deref()),
+            DatasetPlan::Random(_) => ("random", None),
+            DatasetPlan::ShareGpt { path, .. } => ("sharegpt", Some(path.as_path())),
+            DatasetPlan::Custom { path, .. } => ("custom", Some(path.as_path())),
+        };
+        let generated = matches!(self.plan, DatasetPlan::Random(_));
+        let bytes = match path {
+            Some(path) => input::read(path, "prompts")?,
+            None if generated => Vec::new(),
+            None => SONNETS.as_bytes().to_vec(),
+        };
+        let requests = self.requests(&bytes, &counter).map_err(|error| fault(error, generated, path))?;
+        let place = if generated { "generated" } else { "embedded" };
+        let facts = DatasetFacts {
+            name: name.to_owned(),
+            path: path.map_or(place.to_owned(), |path| path.display().to_string()),
+            sha256: if generated { String::new() } else { input::sha256(&bytes) },
+            token_counter: counter.name().to_owned(),
+            tokenizer_load_ms: load_ms,
+            remark: self.remark(&counter, &requests).map(str::to_owned),
+        };
+        Ok(Dataset { requests, counter, facts })
+    }
+
+    fn requests(&self, bytes: &[u8], counter: &TokenCounter) -> Result<Vec<Request>, DatasetError> {
+        match &self.plan {
+            DatasetPlan::Sonnet { sonnet, .. } => sonnet.requests(decode(bytes)?, counter),
+            DatasetPlan::ShareGpt { sharegpt, .. } => sharegpt.requests(decode(bytes)?, counter),
+            DatasetPlan::Custom { custom, .. } => custom.requests(decode(bytes)?, counter),
+            DatasetPlan::Random(random) => {
+                let bar = self.bar.then(|| progress::bar(random.num_prompts));
+                let made = random.requests(counter, &|done, _| {
+                    if let Some(bar) = &bar {
+                        bar.set_position(done as u64);
+                    }
+                });
+                if let Some(bar) = bar {
+                    bar.finish_and_clear();
+                }
+                made
+            }
+        }
+    }
+
+    fn counter(&self) -> Result<TokenCounter, Error> {
+        let directory = match &self.tokenizer {
+            TokenizerPlan::Estimate => return Ok(TokenCounter::Estimate),
+            TokenizerPlan::Directory(directory) | TokenizerPlan::IfLocal(directory) => directory,
+        };
+        let files = input::tokenizer(directory)?;
+        let name = directory.display().to_string();
+        let tokenizer = Tokenizer::load(&name, &files.borrowed(), self.now).map_err(|error| {
+            let help = error.help().to_owned();
+            Error::new(Exit::Usage, format!("cannot use the tokenizer in `{name}`"))
+                .caused_by(error)
+                .help(help)
+        })?;
+        Ok(TokenCounter::Tokenizer(Arc::new(tokenizer)))
+    }
+
+    /// What is particular about the prompts.
+    fn remark(&self, counter: &TokenCounter, requests: &[Request]) -> Option<&'static str> {
+        let templating = match &self.plan {
+            DatasetPlan::Sonnet { sonnet, .. } => sonnet.templating,
+            DatasetPlan::Custom { custom, .. } => custom.templating,
+            DatasetPlan::Random(random) => {
+                let estimated = counter.tokenizer().is_none();
+                let longest = requests.iter().map(|request| request.prompt_tokens).max();
+                let fixed = random.range_ratio.input == 0.0;
+                let uneven = fixed && requests.iter().any(|request| Some(request.prompt_tokens) != longest);
+                return match (estimated, uneven) {
+                    (true, _) => {
+                        Some("words of four bytes a token, not those of vLLM: there is no tokenizer")
+                    }
+                    (_, true) => Some("some prompts miss their length by a few tokens, as vLLM's do"),
+                    _ => None,
+                };
+            }
+            DatasetPlan::ShareGpt { .. } => return None,
+        };
+        let without = counter.tokenizer().is_some() && counter.chat_template().is_none();
+        (without && templating == Templating::Sent).then_some("raw text: the tokenizer has no chat template")
+    }
+}
+
+fn fault(error: DatasetError, generated: bool, path: Option<&Path>) -> Error {
+    let shown = match path {
+        Some(path) => format!(" from `{}`", path.display()),
+        None if generated => String::new(),
+        None => " from the built-in text".to_owned(),
+    };
+    let help = error.help().to_owned();
+    Error::new(Exit::Usage, format!("cannot make prompts{shown}")).caused_by(error).help(help)
+}
