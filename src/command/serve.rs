@@ -1,47 +1,39 @@
 //! `pdbench serve`: loads a target, measures, reports.
 
 use super::client::Client;
-use super::dataset::{Dataset, Making};
+use super::dataset::Making;
 use super::embedded::Embedded;
-use super::manifest::{Known, manifest, recover_span, run_id};
+use super::ending::finish;
+use super::manifest::{Known, manifest, run_id};
+use super::passes::{passes, run_passes};
 use super::preflight::{self, Connections};
-use super::recorder::{Recorder, RunDirectory, write_results};
-use super::requests::{Writing, probe_request, salt_text, salted, warmup_request};
-use super::{Error, Exit, InterruptedBy, ProbePrompt, ServePlan, Surroundings, TargetPlan, WarmupPrompts};
-use super::{earlier, input, progress, result_file, secrets};
-use crate::load::{Ending, Live, Load, LoadConfig, Pacing, Pass, PassReport, Prepared};
-use crate::measure::{Kind, Manifest, Run, Stamps, State, TickerFacts};
-use crate::report::{self, Reported, Style};
+use super::recorder::{Recorder, RunDirectory};
+use super::requests::{salt_text, salted};
+use super::{Error, Exit, ServePlan, Surroundings, TargetPlan};
+use super::{earlier, input, result_file, secrets};
+use crate::load::{Live, Load, LoadConfig, Pacing};
+use crate::measure::{Manifest, Stamps};
+use crate::report;
 use crate::runtime::{Clock, Stop, Workers};
 use crate::wire::Target;
-use crate::wire::openai::BodyOptions;
-use crate::workload::{ArrivalProcess, Request, Workload};
+use crate::workload::ArrivalProcess;
 use jiff::Zoned;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Where requests go, once that is known.
-struct Reached {
-    target: Target,
+pub(super) struct Reached {
+    pub(super) target: Target,
     /// Asks it what is not load.
     client: Client,
     /// Those of its name; the first is the one that is used.
-    addresses: Vec<SocketAddr>,
-    model: String,
+    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) model: String,
     /// The model behind that name, where it has another.
     model_id: Option<String>,
     embedded: Option<Embedded>,
     simulated: bool,
-}
-
-/// What a run sends, by pass.
-struct Passes {
-    probe: Option<Prepared>,
-    warmups: Vec<Prepared>,
-    main: Vec<Prepared>,
-    schedule: Vec<Duration>,
 }
 
 /// Runs a whole benchmark and prints its result.
@@ -187,51 +179,6 @@ fn caution(target: &Target, address: SocketAddr, world: &mut Surroundings) {
     }
 }
 
-/// Writes every request of the run and sets its time.
-fn passes(plan: &ServePlan, reached: &Reached, run_id: &str, dataset: Dataset) -> Passes {
-    let writing = Writing {
-        target: &reached.target,
-        endpoint: plan.endpoint,
-        path: &plan.path,
-        options: BodyOptions {
-            model: reached.model.clone(),
-            logprobs: plan.logprobs,
-            ignore_eos: plan.ignore_eos,
-            chat_content: plan.chat_content,
-            chat_tokens_field: plan.chat_tokens_field,
-            extra: plan.extra_body.clone(),
-        },
-        id_prefix: plan.request_id_prefix.clone().unwrap_or_else(|| format!("{run_id}-")),
-        prompt_tokens_source: dataset.prompt_tokens_source(),
-    };
-    let Dataset { requests, counter, .. } = dataset;
-    let first = requests.first().cloned();
-    let probe = match (plan.probe, &first) {
-        (ProbePrompt::None, _) | (_, None) => None,
-        (ProbePrompt::First, Some(first)) => {
-            let output_tokens = first.output_tokens.min(10);
-            Some(Request { output_tokens, ..first.clone() })
-        }
-        (ProbePrompt::Own, Some(first)) => Some(probe_request(run_id, first.output_tokens, &counter)),
-    };
-    let warmups = (0..plan.num_warmups).filter_map(|number| {
-        let first = first.as_ref()?;
-        let request = match plan.warmup_prompts {
-            WarmupPrompts::Own => warmup_request(run_id, number, first, &counter),
-            WarmupPrompts::First => first.clone(),
-        };
-        Some(writing.prepare(&request, &format!("warmup-{number}")))
-    });
-    let warmups = warmups.collect();
-    let workload = Workload::new(requests, plan.arrivals, plan.seed, plan.normalise);
-    Passes {
-        probe: probe.map(|request| writing.prepare(&request, "probe")),
-        warmups,
-        schedule: workload.schedule.offsets().to_vec(),
-        main: writing.prepare_all(workload.requests),
-    }
-}
-
 fn load_config(plan: &ServePlan, reached: &Reached, clock: Clock, world: &Surroundings) -> LoadConfig {
     // An embedded cluster needs a processor of its own.
     let spare = usize::from(reached.embedded.is_some());
@@ -286,119 +233,5 @@ fn announce(plan: &ServePlan, manifest: &Manifest, directory: &Path, world: &mut
     }
     if plan.num_warmups > 0 {
         world.note(&format!("{} warm-up requests first\n", plan.num_warmups));
-    }
-}
-
-/// Warm-ups, then the measured load.
-async fn run_passes(
-    plan: &ServePlan,
-    passes: Passes,
-    load: &mut Load,
-    live: &Live,
-    world: &mut Surroundings,
-) -> Result<PassReport, Error> {
-    let died = |error| Error::new(Exit::Aborted, "the load ended early").caused_by(error);
-    let stop = world.interrupt.signal();
-    if !passes.warmups.is_empty() {
-        let warmup = Pass {
-            kind: Kind::Warmup,
-            schedule: vec![Duration::ZERO; passes.warmups.len()],
-            requests: passes.warmups,
-            max_concurrency: plan.max_concurrency,
-            max_duration: None,
-            max_error_rate: None,
-        };
-        load.pass(warmup, stop.clone()).await.map_err(died)?;
-    }
-    let planned = passes.main.len();
-    let main = Pass {
-        kind: Kind::Main,
-        requests: passes.main,
-        schedule: passes.schedule,
-        max_concurrency: plan.max_concurrency,
-        max_duration: plan.max_duration,
-        max_error_rate: Some(plan.max_error_rate),
-    };
-    let sending = load.pass(main, stop);
-    match plan.progress {
-        true => progress::shown(sending, planned, live, world).await,
-        false => sending.await,
-    }
-    .map_err(died)
-}
-
-/// Closes the journal, writes every file, prints the result, and settles the exit status.
-fn finish(
-    plan: &ServePlan,
-    manifest: &mut Manifest,
-    directory: RunDirectory,
-    ran: Result<PassReport, Error>,
-    throttled_before: Option<u64>,
-    world: &mut Surroundings,
-) -> Result<Exit, Error> {
-    let (path, records, journal_error) = directory.records();
-    let stopped = stopped(&ran, world);
-    match &ran {
-        Ok(ran) => {
-            (manifest.main_start, manifest.main_end) = (ran.start, Some(ran.end));
-            watched(manifest, ran, throttled_before);
-        }
-        Err(error) => {
-            world.note(&error.message());
-            recover_span(manifest, &records);
-        }
-    }
-    manifest.state = if stopped.is_some() { State::Interrupted } else { State::Complete };
-    manifest.interrupted_by = stopped.as_ref().map(|(_, why)| why.clone());
-    let run = Run { manifest: manifest.clone(), records };
-    let (summary, timeline, mut failures) = write_results(&path, &run);
-    let style = if world.colour { Style::Colour } else { Style::Plain };
-    let reported = Reported { run: &run, summary: &summary, timeline: &timeline };
-    world.print(&report::console(&reported, style));
-    world.print(&format!("\nreport: {}\n", path.join("report.html").display()));
-    match plan.result.as_ref().map(|result| result_file::write(result, &reported)) {
-        Some(Ok(path)) => world.print(&format!("result: {}\n", path.display())),
-        Some(Err(error)) => failures.push(error),
-        None => {}
-    }
-    if let Some(error) = journal_error {
-        failures.push(Error::new(Exit::NotWritten, "the journal has not every record").caused_by(error));
-    }
-    for failure in &failures {
-        world.note(&failure.message());
-    }
-    Ok(match stopped {
-        _ if !failures.is_empty() => Exit::NotWritten,
-        Some((exit, _)) => exit,
-        None if !summary.validity.valid => Exit::Invalid,
-        None if plan.strict && 0 < summary.counts.failed => Exit::Invalid,
-        None => Exit::Valid,
-    })
-}
-
-/// Notes what was seen of the client itself.
-fn watched(manifest: &mut Manifest, ran: &PassReport, throttled_before: Option<u64>) {
-    let Some(watch) = &ran.watch else { return };
-    manifest.in_flight = Some(watch.in_flight.clone());
-    manifest.ticker = watch.tick_p99_late_ms.map(|p99_late_ms| TickerFacts {
-        p99_late_ms,
-        worker_cpu_share: watch.busiest_shard.unwrap_or(0.0),
-        throttled_periods: input::throttled_periods().zip(throttled_before).map(|(now, then)| now - then),
-    });
-}
-
-/// What stopped a run before its planned end, and the exit status for that.
-fn stopped(ran: &Result<PassReport, Error>, world: &Surroundings) -> Option<(Exit, String)> {
-    let ending = match ran {
-        Ok(ran) => ran.ending,
-        Err(error) => return Some((Exit::Aborted, error.to_string())),
-    };
-    match (ending, world.interrupt.by()) {
-        (Ending::OverBudget { failed, of }, _) => {
-            Some((Exit::Aborted, format!("given up, {failed} of the last {of} requests failed")))
-        }
-        (_, Some(InterruptedBy::Interrupt)) => Some((Exit::Interrupted, "SIGINT".to_owned())),
-        (_, Some(InterruptedBy::Terminate)) => Some((Exit::Terminated, "SIGTERM".to_owned())),
-        (Ending::Complete | Ending::DurationOver | Ending::Stopped, None) => None,
     }
 }

@@ -1,0 +1,102 @@
+//! What a run sends, pass by pass, and its sending.
+
+use super::dataset::Dataset;
+use super::requests::{Writing, probe_request, warmup_request};
+use super::serve::Reached;
+use super::{Error, Exit, ProbePrompt, ServePlan, Surroundings, WarmupPrompts, progress};
+use crate::load::{Live, Load, Pass, PassReport, Prepared};
+use crate::measure::Kind;
+use crate::wire::openai::BodyOptions;
+use crate::workload::{Request, Workload};
+use std::time::Duration;
+
+/// What a run sends, by pass.
+pub(super) struct Passes {
+    pub(super) probe: Option<Prepared>,
+    pub(super) warmups: Vec<Prepared>,
+    pub(super) main: Vec<Prepared>,
+    pub(super) schedule: Vec<Duration>,
+}
+
+/// Writes every request of the run and sets its time.
+pub(super) fn passes(plan: &ServePlan, reached: &Reached, run_id: &str, dataset: Dataset) -> Passes {
+    let writing = Writing {
+        target: &reached.target,
+        endpoint: plan.endpoint,
+        path: &plan.path,
+        options: BodyOptions {
+            model: reached.model.clone(),
+            logprobs: plan.logprobs,
+            ignore_eos: plan.ignore_eos,
+            chat_content: plan.chat_content,
+            chat_tokens_field: plan.chat_tokens_field,
+            extra: plan.extra_body.clone(),
+        },
+        id_prefix: plan.request_id_prefix.clone().unwrap_or_else(|| format!("{run_id}-")),
+        prompt_tokens_source: dataset.prompt_tokens_source(),
+    };
+    let Dataset { requests, counter, .. } = dataset;
+    let first = requests.first().cloned();
+    let probe = match (plan.probe, &first) {
+        (ProbePrompt::None, _) | (_, None) => None,
+        (ProbePrompt::First, Some(first)) => {
+            let output_tokens = first.output_tokens.min(10);
+            Some(Request { output_tokens, ..first.clone() })
+        }
+        (ProbePrompt::Own, Some(first)) => Some(probe_request(run_id, first.output_tokens, &counter)),
+    };
+    let warmups = (0..plan.num_warmups).filter_map(|number| {
+        let first = first.as_ref()?;
+        let request = match plan.warmup_prompts {
+            WarmupPrompts::Own => warmup_request(run_id, number, first, &counter),
+            WarmupPrompts::First => first.clone(),
+        };
+        Some(writing.prepare(&request, &format!("warmup-{number}")))
+    });
+    let warmups = warmups.collect();
+    let workload = Workload::new(requests, plan.arrivals, plan.seed, plan.normalise);
+    Passes {
+        probe: probe.map(|request| writing.prepare(&request, "probe")),
+        warmups,
+        schedule: workload.schedule.offsets().to_vec(),
+        main: writing.prepare_all(workload.requests),
+    }
+}
+
+/// Warm-ups, then the measured load.
+pub(super) async fn run_passes(
+    plan: &ServePlan,
+    passes: Passes,
+    load: &mut Load,
+    live: &Live,
+    world: &mut Surroundings,
+) -> Result<PassReport, Error> {
+    let died = |error| Error::new(Exit::Aborted, "the load ended early").caused_by(error);
+    let stop = world.interrupt.signal();
+    if !passes.warmups.is_empty() {
+        let warmup = Pass {
+            kind: Kind::Warmup,
+            schedule: vec![Duration::ZERO; passes.warmups.len()],
+            requests: passes.warmups,
+            max_concurrency: plan.max_concurrency,
+            max_duration: None,
+            max_error_rate: None,
+        };
+        load.pass(warmup, stop.clone()).await.map_err(died)?;
+    }
+    let planned = passes.main.len();
+    let main = Pass {
+        kind: Kind::Main,
+        requests: passes.main,
+        schedule: passes.schedule,
+        max_concurrency: plan.max_concurrency,
+        max_duration: plan.max_duration,
+        max_error_rate: Some(plan.max_error_rate),
+    };
+    let sending = load.pass(main, stop);
+    match plan.progress {
+        true => progress::shown(sending, planned, live, world).await,
+        false => sending.await,
+    }
+    .map_err(died)
+}
