@@ -15,7 +15,10 @@ fn main() -> ExitCode {
     let runtime = runtime.expect("the operating system gives every process a reactor");
     let exit = runtime.block_on(async {
         let mut world = surroundings();
-        tokio::spawn(watch_signals(world.interrupt.clone()));
+        let interrupt = world.interrupt.clone();
+        // On a thread of its own: it is heard while this one folds and writes.
+        let watching = std::thread::Builder::new().name("signals".to_owned()).spawn(|| watch(interrupt));
+        watching.expect("the operating system gives every process a second thread");
         pdbench::run(&mut world).await
     });
     // Threads that still wait for something have nothing left to save.
@@ -27,6 +30,13 @@ fn main() -> ExitCode {
 const DRAIN_AFTER_INTERRUPT: Duration = Duration::from_secs(10);
 /// … and after SIGTERM.
 const DRAIN_AFTER_TERMINATE: Duration = Duration::from_secs(5);
+
+/// Watches for signals until the process ends.
+fn watch(interrupt: Interrupt) {
+    if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        runtime.block_on(watch_signals(interrupt));
+    }
+}
 
 /// The first signal stops sending; the second, or patience running out, cuts what is in flight.
 async fn watch_signals(interrupt: Interrupt) {

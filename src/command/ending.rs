@@ -1,10 +1,10 @@
 //! The end of a run: its last facts, its files, its result, its exit status.
 
-use super::manifest::recover_span;
+use super::manifest::{recover_span, who_stamped};
 use super::recorder::{RunDirectory, write_results};
 use super::{Error, Exit, InterruptedBy, ServePlan, Surroundings, input, result_file};
 use crate::load::{Ending, PassReport};
-use crate::measure::{Manifest, RequestRecord, Run, Stamps, State, TickerFacts};
+use crate::measure::{Manifest, Run, State, TickerFacts};
 use crate::report::{self, Reported, Style};
 
 /// Closes the journal, writes every file, prints the result, and settles the exit status.
@@ -28,10 +28,7 @@ pub(super) fn finish(
             recover_span(manifest, &records);
         }
     }
-    if records.iter().any(|record: &RequestRecord| record.is_main() && record.stamps == Stamps::User) {
-        // Whatever was asked for: a stamp of our own in one place is one to know of.
-        manifest.stamps = Stamps::User;
-    }
+    who_stamped(manifest, &records);
     manifest.state = if stopped.is_some() { State::Interrupted } else { State::Complete };
     manifest.interrupted_by = stopped.as_ref().map(|(_, why)| why.clone());
     let run = Run { manifest: manifest.clone(), records };
@@ -67,7 +64,9 @@ fn watched(manifest: &mut Manifest, ran: &PassReport, throttled_before: Option<u
     manifest.ticker = watch.tick_p99_late_ms.map(|p99_late_ms| TickerFacts {
         p99_late_ms,
         worker_cpu_share: watch.busiest_shard.unwrap_or(0.0),
-        throttled_periods: input::throttled_periods().zip(throttled_before).map(|(now, then)| now - then),
+        throttled_periods: input::throttled_periods()
+            .zip(throttled_before)
+            .map(|(now, then)| now.saturating_sub(then)),
     });
 }
 

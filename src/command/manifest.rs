@@ -140,3 +140,10 @@ pub(super) fn recover_span(manifest: &mut Manifest, records: &[RequestRecord]) {
     manifest.main_start = main().filter_map(|record| record.sent).min().unwrap_or_default();
     manifest.main_end = main().map(|record| record.finished).max();
 }
+
+/// Says in the manifest whose stamps the records have: one of our own in one place is one to know of.
+pub(super) fn who_stamped(manifest: &mut Manifest, records: &[RequestRecord]) {
+    if records.iter().any(|record| record.is_main() && record.stamps == Stamps::User) {
+        manifest.stamps = Stamps::User;
+    }
+}

@@ -195,18 +195,20 @@ pub(super) enum Connections {
     AtMost(usize),
 }
 
-/// Raises the limit of open files to what the run needs, `each` for a connection, or says how. What a run may
+/// Open files that are no connections: threads' reactors, standard streams, the journal.
+const OTHER_FILES: u64 = 128;
+
+/// Raises the limit of open files and makes sure that it is enough, with `each` for a connection. What a run may
 /// need but hardly will is not insisted on.
 pub(super) fn raise_descriptor_limit(connections: Connections, each: u64) -> Result<(), Error> {
+    raise_descriptor_limit_fully();
     let (Connections::Exactly(count) | Connections::AtMost(count)) = connections;
-    let need = count as u64 * each + 64;
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Ok(()) };
-    let raised = soft.max(need.min(hard));
-    let raised = soft == raised || setrlimit(Resource::RLIMIT_NOFILE, raised, hard).is_ok();
-    if raised && need <= hard || matches!(connections, Connections::AtMost(_)) {
+    let need = count as u64 * each + OTHER_FILES;
+    let Ok((soft, _)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Ok(()) };
+    if need <= soft || matches!(connections, Connections::AtMost(_)) {
         return Ok(());
     }
-    let what = format!("{count} connections need {need} open files, and this process may have {hard}");
+    let what = format!("{count} connections need {need} open files, and this process may have {soft}");
     let help =
         format!("run `ulimit -n {need}` first (as root where it is refused), or lower --max-concurrency");
     Err(Error::new(Exit::Preflight, what).help(help))

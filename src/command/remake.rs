@@ -1,6 +1,6 @@
 //! `pdbench report`: makes the derived files of a run again, from its manifest and its journal.
 
-use super::manifest::recover_span;
+use super::manifest::{recover_span, who_stamped};
 use super::recorder::write_results;
 use super::{Error, Exit, ReportPlan, Surroundings, input};
 use crate::measure::{Run, State};
@@ -36,6 +36,7 @@ pub(super) fn remake(plan: &ReportPlan, world: &mut Surroundings) -> Result<Exit
         manifest.state = State::Interrupted;
         manifest.interrupted_by = Some("it ended without a word; recovered from the journal".to_owned());
         recover_span(&mut manifest, &back.records);
+        who_stamped(&mut manifest, &back.records);
         world.note("the run had not come to its end: its files are made from what the journal holds\n");
     }
     let run = Run { manifest, records: back.records };

@@ -3,24 +3,39 @@
 use crate::wire::{Secret, Target};
 use serde_json::{Map, Value};
 
-/// Everything secret that a run sends, so that it can be taken out of what a server says.
+/// Shortest text that is taken out wherever it stands: shorter ones stand in answers by chance.
+const LONG: usize = 8;
+/// The same for what a name says is a secret.
+const NAMED: usize = 4;
+
+/// Everything secret that a run sends, so that it can be taken out of what a server says: the key, the values of
+/// headers off the short list and their parts, and what the extra body has under a secret name.
 pub(super) fn of(target: &Target, extra_body: &Map<String, Value>) -> Vec<Secret> {
-    let headers = target.headers().iter().filter(|(name, _)| !is_open_header(name));
-    let mut secrets: Vec<Secret> = target.api_key().cloned().into_iter().collect();
-    secrets.extend(headers.map(|(_, value)| value.clone()));
-    collect(extra_body, &mut secrets);
+    let mut texts: Vec<String> = target.api_key().map(|key| key.expose().to_owned()).into_iter().collect();
+    for (name, value) in target.headers().iter().filter(|(name, _)| !is_open_header(name)) {
+        let least = if is_secret_key(name) { NAMED } else { LONG };
+        texts.extend(Some(value.expose().to_owned()).filter(|value| least <= value.len()));
+        // A server may echo the key without the word before it, or one of several cookies.
+        let parts = value.expose().split([' ', ';', ',', '=']).filter(|part| LONG <= part.len());
+        texts.extend(parts.map(str::to_owned));
+    }
+    for (key, value) in extra_body {
+        collect(value, is_secret_key(key), &mut texts);
+    }
     // A longer secret may hold a shorter one.
-    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
-    secrets
+    texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
+    texts.dedup();
+    texts.into_iter().map(Secret::new).collect()
 }
 
-fn collect(fields: &Map<String, Value>, secrets: &mut Vec<Secret>) {
-    for (key, value) in fields {
-        match value {
-            Value::String(text) if is_secret_key(key) => secrets.push(Secret::new(text.as_str())),
-            Value::Object(fields) => collect(fields, secrets),
-            _ => {}
+fn collect(value: &Value, secret: bool, texts: &mut Vec<String>) {
+    match value {
+        Value::String(text) if secret && NAMED <= text.len() => texts.push(text.clone()),
+        Value::Array(items) => items.iter().for_each(|item| collect(item, secret, texts)),
+        Value::Object(fields) => {
+            fields.iter().for_each(|(key, value)| collect(value, secret || is_secret_key(key), texts));
         }
+        _ => {}
     }
 }
 
@@ -103,6 +118,22 @@ fn redact_json(value: &mut serde_json::Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn secrets_are_found_with_their_parts_and_nothing_common_is_one() {
+        let target = Target::parse("http://x")
+            .and_then(|target| target.with_header("Authorization", "Bearer sk-hunter2"))
+            .and_then(|target| target.with_header("X-data-parallel-rank", "0"))
+            .and_then(|target| target.with_header("user-agent", "somebody else"))
+            .unwrap();
+        let body = serde_json::json!({
+            "stop_token": "a", "tools": [{"api_key": "in-a-list"}], "auth": {"value": "below"}, "user": "not secret"
+        });
+        let found = of(&target, body.as_object().unwrap());
+        let mut texts: Vec<&str> = found.iter().map(Secret::expose).collect();
+        texts.sort_unstable();
+        assert_eq!(texts, ["Bearer sk-hunter2", "below", "in-a-list", "sk-hunter2"]);
+    }
 
     #[test]
     fn a_stored_command_line_holds_no_secret() {

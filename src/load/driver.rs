@@ -89,7 +89,6 @@ impl Driver {
     /// Stamps and writes the request on an open connection, or leaves both to a shard, under TLS always; false when
     /// no shard could take it.
     fn send(&mut self, pass: &Arc<PassShared>, turn: Turn) -> bool {
-        self.live.sent();
         let bytes = &pass.requests[turn.index].bytes;
         while let Some(Idle { shard, connection }) = self.idle.pop() {
             if !connection.is_quiet() {
@@ -106,6 +105,9 @@ impl Driver {
                     }
                 }
             };
+            if sent.is_some() {
+                self.live.sent();
+            }
             return self.start(shard, pass, turn, Some(Open { connection, sent, written }));
         }
         let shard = turn.index % self.shards.len();

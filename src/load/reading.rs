@@ -329,7 +329,9 @@ impl Reading {
 
     /// A successful body without events: a whole completion, or an error in disguise.
     fn whole_answer(&mut self) {
-        match read_answer(&self.opening) {
+        // Redacted whole: what is kept of it is cut.
+        let body = self.redacted(String::from_utf8_lossy(&self.opening).into_owned());
+        match read_answer(body.as_bytes()) {
             Answer::Error(error) => self.explain(|| error.message),
             Answer::Completion { text, usage, finish_reason } => {
                 self.facts.answered = true;

@@ -41,6 +41,8 @@ pub(super) struct Stream {
     /// The connection, once it has brought the whole answer and may carry another.
     connection: Option<Connection>,
     end: Option<TransportEnd>,
+    /// The request is in the live count.
+    counted: bool,
     /// When the last bytes came.
     last_read: Option<Offset>,
 }
@@ -54,13 +56,23 @@ impl Stream {
         sent: Option<Offset>,
     ) -> Self {
         let reading = Some(new_reading(&shard, &pass, turn, sent));
-        Self { shard, pass, turn, reading, connection: None, end: None, last_read: None }
+        Self {
+            shard,
+            pass,
+            turn,
+            reading,
+            connection: None,
+            end: None,
+            counted: sent.is_some(),
+            last_read: None,
+        }
     }
 
     /// Sends the request, unless it has been, and reads the answer to its end.
     pub(super) async fn run(mut self, open: Option<Open>) {
         let reused = open.is_some();
         let written = open.as_ref().and_then(|open| open.sent);
+        self.count();
         let sent = written.unwrap_or_else(|| self.shard.stamp_clock.now());
         self.record().sent = Some(sent);
         let mut end = self.attempt(open).await;
@@ -75,6 +87,13 @@ impl Stream {
             }
         }
         self.end = Some(end);
+    }
+
+    /// Counts the request as sent, once.
+    fn count(&mut self) {
+        if !std::mem::replace(&mut self.counted, true) {
+            self.shard.live.sent();
+        }
     }
 
     /// The server had closed the connection before it saw the request. One that dies later took the request.
@@ -189,9 +208,12 @@ impl Stream {
                         biased;
                         _ = connection.socket().writable() => {}
                         () = timer.as_mut() => {
-                            let (_, end) = self.deadline();
-                            self.reading().explain(|| "the request could not be written in time".into());
-                            return Some(end);
+                            let (deadline, end) = self.deadline();
+                            if deadline <= self.shard.stamp_clock.now() {
+                                self.reading().explain(|| "the request could not be written in time".into());
+                                return Some(end);
+                            }
+                            timer.as_mut().reset(self.shard.config.clock.at(self.wake().into()));
                         }
                     }
                 }
@@ -290,6 +312,7 @@ impl Drop for Stream {
         if record.outcome == Outcome::Internal {
             record.error.get_or_insert_with(|| "a task of pdbench panicked".into());
         }
+        self.count();
         self.shard.live.ended(&record);
         let idle = self
             .connection

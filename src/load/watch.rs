@@ -35,8 +35,10 @@ pub(super) struct Watch {
 }
 
 const TICK: Duration = Duration::from_millis(1);
-/// First distance between two samples of what is in flight.
-const SAMPLE: Duration = Duration::from_millis(100);
+/// Longest lateness that is told apart.
+const LONGEST_US: u64 = 60_000_000;
+/// First distance between two samples of what is in flight: a prime, to fall in step with no steady arrivals.
+const SAMPLE: Duration = Duration::from_millis(97);
 /// Above so many samples every other one is dropped, and the distance doubles.
 const MOST_SAMPLES: usize = 2000;
 
@@ -110,16 +112,17 @@ impl Samples {
 fn tick(clock: Clock, live: &Live, stop: &AtomicBool) -> WatchReport {
     // Without it a sleep ends up to 50 µs later, which is nothing here.
     let _ = nix::sys::prctl::set_timerslack(1);
-    let mut late_us = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3).expect("the bounds are in order");
+    let mut late_us = Histogram::<u64>::new_with_bounds(1, LONGEST_US, 3).expect("the bounds are in order");
     let mut samples = Samples::new(clock.now());
     let mut due = clock.now();
     while !stop.load(Ordering::Relaxed) {
         due += TICK;
         std::thread::sleep(due.saturating_sub(clock.now()));
         let now = clock.now();
-        late_us.saturating_record(now.saturating_sub(due).as_micros().max(1) as u64);
+        let late = (now.saturating_sub(due).as_micros().max(1) as u64).min(LONGEST_US);
+        // A stall hides the ticks within it: they are counted as late as they would have been.
+        let _ = late_us.record_correct(late, TICK.as_micros() as u64);
         samples.at(now, live);
-        // Ticks that were missed are one late tick, not many.
         due = due.max(now - (now - due).min(TICK));
     }
     WatchReport {

@@ -71,6 +71,8 @@ pub enum Reason {
 const MISMATCH_SHARE: f64 = 0.01;
 /// How far the counted and the recorded number in flight may be apart, as a share.
 const LITTLE_SHARE: f64 = 0.05;
+/// Seconds by which the counter may follow the records at each request, for the client's own delay.
+const LITTLE_DELAY_S: f64 = 0.005;
 /// Requests below which the number in flight is not compared.
 const LITTLE_REQUESTS: usize = 100;
 /// Samples below which it is not compared.
@@ -207,7 +209,10 @@ fn littles_law(run: &Run) -> Option<Reason> {
     let in_flight = |at| up_to(&begun, at) as f64 - up_to(&ended, at) as f64;
     let recorded = time_weighted(samples.iter().map(|&(at, _)| (at, in_flight(at))))?;
     let apart = (counted - recorded).abs();
-    (LITTLE_SHARE * recorded < apart).then_some(Reason::LittlesLaw { counted, recorded })
+    // The counter follows an end when its task has run, the record says when the last packet came.
+    let span = samples.last()?.0.seconds_since(samples.first()?.0);
+    let delay = LITTLE_DELAY_S * run.main().count() as f64 / span;
+    (LITTLE_SHARE * recorded + delay < apart).then_some(Reason::LittlesLaw { counted, recorded })
 }
 
 /// Mean of a sampled quantity over time, each sample standing for the time up to the next.

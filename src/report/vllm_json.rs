@@ -12,8 +12,8 @@ use serde_json::ser::Formatter;
 use serde_json::{Map, Serializer, Value, json};
 use std::io::{self, Write};
 
-/// Most characters of a name that is not ours inside of a file name.
-const LONGEST_NAME: usize = 100;
+/// Most bytes of a name that is not ours inside of a file name.
+const LONGEST_NAME: usize = 60;
 
 /// What `vllm bench serve` would have saved. Times in lists are seconds; what does not exist is vLLM's 0.
 /// The last key, `pdbench`, is ours.
@@ -69,7 +69,10 @@ pub fn vllm_result_name(manifest: &Manifest) -> String {
 /// A name as a part of a file name: no separator, nothing that steers a terminal, not too long.
 fn harmless(name: &str) -> String {
     let kept = |c: char| if c == '/' || c == '\\' || c.is_control() { '_' } else { c };
-    super::plain(name).chars().map(kept).take(LONGEST_NAME).collect()
+    let mut harmless: String = super::plain(name).chars().map(kept).collect();
+    let end = (0..=LONGEST_NAME).rev().find(|&end| harmless.is_char_boundary(end)).unwrap_or(0);
+    harmless.truncate(end);
+    harmless
 }
 
 fn model_id(manifest: &Manifest) -> &str {

@@ -80,11 +80,9 @@ pub fn probe_result(path: &Path) -> Result<(), WriteError> {
 
 /// Puts a whole new file in the place of another; on failure nothing has changed.
 fn replace(path: &Path, bytes: &[u8], permissions: Permissions) -> io::Result<()> {
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut hidden = std::ffi::OsString::from(".");
-    hidden.push(name);
-    hidden.push(format!(".{}.tmp", std::process::id()));
-    let temporary = path.with_file_name(hidden);
+    path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    // A short name: the file's own may be as long as names may be.
+    let temporary = path.with_file_name(format!(".pdbench-{}.tmp", std::process::id()));
     rename_over(&temporary, path, bytes, permissions).inspect_err(|_| {
         // It may never have come to be; the error that matters is the first one.
         let _ = std::fs::remove_file(&temporary);
