@@ -57,6 +57,11 @@ start_vllm() {
     wait_for "http://127.0.0.1:$port/health" $! "$stacks/vllm-$port.log"
 }
 
+# A port that nobody has at the moment.
+free_port() {
+    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+
 # wait_for URL PID LOG: until URL answers; fails when the process is gone or five minutes are over.
 wait_for() {
     local url=$1 pid=$2 log=$3
