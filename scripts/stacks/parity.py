@@ -85,6 +85,8 @@ def compare(name, flags, timed):
     check(f"{name}: prompts", prompts[0] == prompts[1], f"{same} of {len(prompts[0])} the same")
     lengths = [[request["body"].get("max_tokens", request["body"].get("max_completion_tokens")) for request in seen] for seen in (seen_theirs, seen_ours)]
     check(f"{name}: output lengths", lengths[0] == lengths[1])
+    eos = [{request["body"].get("ignore_eos", False) for request in seen} for seen in (seen_theirs, seen_ours)]
+    check(f"{name}: ignore_eos", eos[0] == eos[1], f"{eos[1]}")
     keys = [key for key in ours if key != "pdbench"]
     check(f"{name}: keys of the result", keys == list(theirs), "" if keys == list(theirs) else f"{set(keys) ^ set(theirs)}")
     for key in ("completed", "failed", "total_input_tokens", "total_output_tokens", "num_prompts", "request_rate", "max_concurrency", "burstiness"):
@@ -101,7 +103,7 @@ SONNET += ["--sonnet-output-len", "24", "--sonnet-prefix-len", "100", "--ignore-
 for seed in ("0", "1", "4711"):
     compare(f"sonnet-{seed}", [*SONNET, "--num-prompts", "20", "--max-concurrency", "1", "--seed", seed], timed=False)
 compare("arrivals", [*SONNET, "--num-prompts", "20", "--request-rate", "6", "--burstiness", "0.7", "--seed", "3"], timed=True)
-compare("random", ["--dataset-name", "random", "--random-input-len", "120", "--random-output-len", "16", "--random-range-ratio", "0.3", "--num-prompts", "20", "--max-concurrency", "1", "--ignore-eos"], timed=False)
+compare("random", ["--dataset-name", "random", "--random-input-len", "120", "--random-output-len", "16", "--random-range-ratio", "0.3", "--num-prompts", "20", "--max-concurrency", "1"], timed=False)
 compare("chat", [*SONNET, "--backend", "openai-chat", "--endpoint", "/v1/chat/completions", "--num-prompts", "12", "--max-concurrency", "1"], timed=False)
 
 # Latencies, straight to the server, in turn; a run to warm it up first.

@@ -11,7 +11,7 @@ mod tests;
 
 use super::sim::SimParameters;
 use super::{at_least_one, usage};
-use crate::command::{Error, ProbePrompt, Salt, ServePlan, WarmupPrompts};
+use crate::command::{DatasetPlan, Error, ProbePrompt, Salt, ServePlan, WarmupPrompts};
 use crate::sim::Config;
 use clap::{Args, ValueEnum};
 
@@ -131,6 +131,8 @@ impl ServeArgs {
             model: target.model,
             served_model_name: target.served_model_name,
             request_id_prefix: target.request_id_prefix,
+            // Random tokens end an answer at random; `vllm bench serve` does not let them either.
+            ignore_eos: self.sampling.ignore_eos || matches!(dataset, DatasetPlan::Random(_)),
             dataset,
             tokenizer,
             arrivals,
@@ -146,7 +148,6 @@ impl ServeArgs {
             wait_ready: self.patience.wait_ready,
             timeouts: self.patience.timeouts(),
             read_limits: self.patience.read_limits(),
-            ignore_eos: self.sampling.ignore_eos,
             logprobs: self.sampling.logprobs,
             chat_tokens_field: self.sampling.chat_tokens_field(),
             chat_content: self.sampling.chat_content(),

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sampling")]
 pub(super) struct SamplingArgs {
-    /// Tell the server to go on past the end-of-sequence token
+    /// Tell the server to go on past the end-of-sequence token; always with dataset random, as vLLM does
     #[arg(long)]
     pub(super) ignore_eos: bool,
     /// Log probabilities per token; of completions only, as in `vllm bench serve`

@@ -106,6 +106,7 @@ fn certificates_are_checked_unless_it_is_said_otherwise() {
 
 #[test]
 fn a_target_outside_gets_random_prompts_of_vllms_lengths() {
+    assert!(plan("--port 1").ignore_eos && !plan("").ignore_eos);
     let DatasetPlan::Random(random) = plan("--port 1").dataset else { panic!("not random") };
     assert_eq!(random, Random::default());
     let typed = "--port 1 --dataset-name random --input-len 7 --output-len 5 --random-prefix-len 3 \
