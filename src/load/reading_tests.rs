@@ -1,43 +1,18 @@
 use super::reading::{Progress, ReadLimits, Reading};
 use crate::measure::{
-    EndedIn, EventTimes, Flag, Flags, Kind, Offset, Outcome, OutputTokensSource, PromptTokensSource,
-    RequestRecord, Stamps, TransportEnd,
+    EndedIn, Flag, Flags, Kind, Offset, Outcome, OutputTokensSource, RequestRecord, TransportEnd,
 };
 use crate::wire::Secret;
 use crate::wire::openai::Usage;
 
 fn record(requested: u32) -> RequestRecord {
     RequestRecord {
-        i: 0,
-        kind: Kind::Main,
-        id: "r".into(),
-        scheduled: Offset::default(),
         ready: Some(Offset::default()),
         sent: Some(Offset::default()),
-        connected: None,
-        headers: None,
-        role: None,
-        events: EventTimes::default(),
-        events_tokens: Vec::new(),
-        finished: Offset::default(),
-        stamps: Stamps::User,
         requested_tokens: Some(requested),
         ignore_eos: true,
         prompt_tokens: 9,
-        prompt_tokens_source: PromptTokensSource::Estimate,
-        output_tokens: 0,
-        output_tokens_source: OutputTokensSource::Events,
-        prefill_usage: None,
-        cached_tokens: None,
-        finish_reason: None,
-        outcome: Outcome::Internal,
-        ended_in: EndedIn::Queue,
-        http_status: None,
-        error: None,
-        flags: Flags::new(),
-        bytes: 0,
-        attempt: 1,
-        text: None,
+        ..RequestRecord::due(0, Kind::Main, "r".into(), Offset::default())
     }
 }
 

@@ -5,10 +5,7 @@ use super::reading::{Progress, Reading};
 use super::shard::ShardContext;
 use super::tls::Hello;
 use super::{Idle, PassShared};
-use crate::measure::{
-    EndedIn, EventTimes, Flag, Flags, Kind, Offset, Outcome, OutputTokensSource, RequestRecord, Stamps,
-    TransportEnd,
-};
+use crate::measure::{EndedIn, Flag, Kind, Offset, Outcome, RequestRecord, Stamps, TransportEnd};
 use nix::errno::Errno;
 use std::future::poll_fn;
 use std::io;
@@ -358,36 +355,14 @@ fn connect_failure(error: &io::Error) -> TransportEnd {
 fn new_reading(shard: &ShardContext, pass: &PassShared, turn: Turn, sent: Option<Offset>) -> Reading {
     let request = &pass.requests[turn.index];
     let record = RequestRecord {
-        i: pass.first_i + turn.index as u32,
-        kind: pass.kind,
-        id: request.id.clone(),
-        scheduled: turn.scheduled,
         ready: Some(turn.ready),
         sent,
-        connected: None,
-        headers: None,
-        role: None,
-        events: EventTimes::default(),
-        events_tokens: Vec::new(),
-        finished: Offset::default(),
         stamps: shard.stamp_clock.stamps(),
         requested_tokens: Some(request.requested_tokens),
         ignore_eos: request.ignore_eos,
         prompt_tokens: request.prompt_tokens,
         prompt_tokens_source: request.prompt_tokens_source,
-        output_tokens: 0,
-        output_tokens_source: OutputTokensSource::Events,
-        prefill_usage: None,
-        cached_tokens: None,
-        finish_reason: None,
-        outcome: Outcome::Internal,
-        ended_in: EndedIn::Queue,
-        http_status: None,
-        error: None,
-        flags: Flags::new(),
-        bytes: 0,
-        attempt: 1,
-        text: None,
+        ..RequestRecord::due(pass.first_i + turn.index as u32, pass.kind, request.id.clone(), turn.scheduled)
     };
     Reading::new(record, shard.config.read_limits, shard.config.keep_text, Arc::clone(&shard.config.secrets))
 }

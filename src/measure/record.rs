@@ -156,6 +156,42 @@ pub struct RequestRecord {
 }
 
 impl RequestRecord {
+    /// A request that is due, and of which nothing else is known.
+    pub fn due(i: u32, kind: Kind, id: String, scheduled: Offset) -> Self {
+        Self {
+            i,
+            kind,
+            id,
+            scheduled,
+            ready: None,
+            sent: None,
+            connected: None,
+            headers: None,
+            role: None,
+            events: EventTimes::default(),
+            events_tokens: Vec::new(),
+            finished: scheduled,
+            stamps: Stamps::User,
+            requested_tokens: None,
+            ignore_eos: false,
+            prompt_tokens: 0,
+            prompt_tokens_source: PromptTokensSource::Estimate,
+            output_tokens: 0,
+            output_tokens_source: OutputTokensSource::Events,
+            prefill_usage: None,
+            cached_tokens: None,
+            finish_reason: None,
+            outcome: Outcome::Internal,
+            ended_in: EndedIn::Queue,
+            http_status: None,
+            error: None,
+            flags: Flags::new(),
+            bytes: 0,
+            attempt: 1,
+            text: None,
+        }
+    }
+
     /// True when its latencies count.
     pub fn is_ok(&self) -> bool {
         self.outcome == Outcome::Ok

@@ -1,8 +1,8 @@
 //! Small records and runs for tests, in milliseconds.
 
 use super::{
-    DatasetFacts, EndedIn, Flags, Host, Kind, Manifest, Offset, Outcome, OutputTokensSource,
-    PromptTokensSource, RequestRecord, Run, SCHEMA, Settings, Slo, Stamps, State, TargetFacts,
+    DatasetFacts, EndedIn, Host, Kind, Manifest, Offset, Outcome, OutputTokensSource, PromptTokensSource,
+    RequestRecord, Run, SCHEMA, Settings, Slo, Stamps, State, TargetFacts,
 };
 
 /// METRICS.md must name the word that files use for something.
@@ -22,36 +22,21 @@ pub(crate) fn record(times_ms: &str) -> RequestRecord {
     let times: Vec<Offset> = times_ms.split_whitespace().map(|ms| at(ms.parse().unwrap())).collect();
     let (sent, events) = times.split_first().expect("the time of the send");
     RequestRecord {
-        i: 0,
-        kind: Kind::Main,
-        id: "0".to_owned(),
-        scheduled: *sent,
         ready: Some(*sent),
         sent: Some(*sent),
-        connected: None,
-        headers: None,
-        role: None,
         events: events.iter().copied().collect(),
-        events_tokens: Vec::new(),
         finished: *times.last().expect("at least the send"),
-        stamps: Stamps::User,
         requested_tokens: Some(events.len() as u32),
         ignore_eos: true,
         prompt_tokens: 10,
         prompt_tokens_source: PromptTokensSource::Usage,
         output_tokens: events.len() as u32,
         output_tokens_source: OutputTokensSource::Usage,
-        prefill_usage: None,
-        cached_tokens: None,
         finish_reason: Some("length".to_owned()),
         outcome: Outcome::Ok,
         ended_in: EndedIn::End,
         http_status: Some(200),
-        error: None,
-        flags: Flags::new(),
-        bytes: 0,
-        attempt: 1,
-        text: None,
+        ..RequestRecord::due(0, Kind::Main, "0".to_owned(), *sent)
     }
 }
 

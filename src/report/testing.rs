@@ -16,17 +16,11 @@ pub fn record(i: u32) -> RequestRecord {
     let due = 1000.0 + 100.0 * f64::from(i);
     let first = due + 50.0 + f64::from(i);
     RequestRecord {
-        i,
-        kind: Kind::Main,
-        id: format!("pdbench-{i}"),
-        scheduled: ms(due),
         ready: Some(ms(due)),
         sent: Some(ms(due + 0.1)),
         connected: Some(ms(due + 0.6)),
         headers: Some(ms(first - 1.0)),
-        role: None,
         events: (0..4).map(|n| ms(first) + Duration::from_millis(10 * n)).collect(),
-        events_tokens: Vec::new(),
         finished: ms(first + 30.2),
         stamps: Stamps::Kernel,
         requested_tokens: Some(4),
@@ -35,17 +29,13 @@ pub fn record(i: u32) -> RequestRecord {
         prompt_tokens_source: PromptTokensSource::Usage,
         output_tokens: 4,
         output_tokens_source: OutputTokensSource::Usage,
-        prefill_usage: None,
         cached_tokens: Some(0),
         finish_reason: Some("length".to_owned()),
         outcome: Outcome::Ok,
         ended_in: EndedIn::End,
         http_status: Some(200),
-        error: None,
-        flags: Flags::new(),
         bytes: 1234,
-        attempt: 1,
-        text: None,
+        ..RequestRecord::due(i, Kind::Main, format!("pdbench-{i}"), ms(due))
     }
 }
 
