@@ -111,7 +111,8 @@ impl Stream {
     async fn attempt(&mut self, open: Option<Open>) -> TransportEnd {
         let (mut connection, written) = match open {
             Some(open) => (open.connection, open.written),
-            None => match self.connect().await {
+            // Boxed: its state, a handshake's above all, is not to be carried through the whole answer.
+            None => match Box::pin(self.connect()).await {
                 Ok(opened) => opened,
                 Err(end) => return end,
             },
