@@ -1,5 +1,9 @@
-//! What a PD cluster consists of, as names only: roles and how many nodes play each. Pure.
-//! Deliberately absent: starting, watching or addressing real machines.
+//! What a PD cluster consists of, as names only: roles, how many nodes play each, where nodes are. Pure.
+//! Deliberately absent: starting, watching or reaching real machines.
+
+mod node;
+
+pub use node::{KvFacts, Node};
 
 use serde::{Deserialize, Serialize};
 use std::fmt;

@@ -3,12 +3,15 @@
 //! Deliberately absent: sockets, clocks, and any opinion on what a fault means for a measurement.
 
 mod certificates;
+pub mod dialect;
 pub mod http1;
+mod object;
 pub mod openai;
 pub mod prometheus;
 pub mod sse;
 mod target;
 mod tls;
 
+pub use object::Object;
 pub use target::{Endpoint, Secret, Target, TargetError};
 pub use tls::{Tls, TlsError, Trust, certificates, distrustful, tls_fault};
