@@ -26,7 +26,9 @@ pub(super) struct Reading {
     /// When the last bytes came.
     last_bytes: Offset,
     /// The body as far as it held no event: an error page, or an answer that is no stream.
-    opening: Vec<u8>,
+    pub(super) opening: Vec<u8>,
+    /// How much of that is kept.
+    most_opening: usize,
     tally: Tally,
 }
 
@@ -55,7 +57,9 @@ impl Default for ReadLimits {
 }
 
 /// Bytes of a body without events that are kept to tell what it is.
-const OPENING: usize = 64 << 10;
+pub(super) const OPENING: usize = 64 << 10;
+/// Bytes of an answer that somebody wants: its KV's block numbers may be many.
+pub(super) const ANSWER: usize = 16 << 20;
 /// Bytes of an explanation that go into the record.
 const ERROR_TEXT: usize = 2 << 10;
 
@@ -79,8 +83,15 @@ impl Reading {
             phase: EndedIn::Queue,
             last_bytes: Offset::default(),
             opening: Vec::new(),
+            most_opening: OPENING,
             tally: Tally::new(keep_text),
         }
+    }
+
+    /// Keeps so much of a body without events.
+    pub(super) fn keeping(mut self, most: usize) -> Self {
+        self.most_opening = most;
+        self
     }
 
     /// Notes how far the request itself has come.
@@ -180,7 +191,7 @@ impl Reading {
 
     fn body(&mut self, splitter: &mut Splitter, piece: &[u8], at: Offset) -> Result<(), TransportEnd> {
         if !self.facts.answered {
-            let room = OPENING - self.opening.len();
+            let room = self.most_opening - self.opening.len();
             self.opening.extend_from_slice(&piece[..piece.len().min(room)]);
         }
         if !self.is_stream() {

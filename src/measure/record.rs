@@ -221,7 +221,7 @@ impl RequestRecord {
 
     /// True when it is part of the measured load.
     pub fn is_main(&self) -> bool {
-        self.kind == Kind::Main
+        matches!(self.kind, Kind::Main | Kind::Replica)
     }
 
     /// True when the flag was counted at least once.
