@@ -51,6 +51,8 @@ pub(super) fn manifest(known: Known<'_>, world: &Surroundings) -> Manifest {
         main_start: Offset::default(),
         main_end: None,
         target: target_facts(&known),
+        nodes: Vec::new(),
+        repeat: None,
         stamps: known.stamps,
         simulator: match &known.plan.target {
             TargetPlan::Embedded(config) => Some(config.to_map()),
