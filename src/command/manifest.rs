@@ -51,7 +51,7 @@ pub(super) fn manifest(known: Known<'_>, world: &Surroundings) -> Manifest {
         main_start: Offset::default(),
         main_end: None,
         target: target_facts(&known),
-        nodes: Vec::new(),
+        nodes: known.plan.nodes.clone(),
         repeat: None,
         stamps: known.stamps,
         simulator: match &known.plan.target {

@@ -15,6 +15,7 @@ mod preflight;
 mod progress;
 mod recorder;
 mod remake;
+mod repeat;
 mod requests;
 mod result_file;
 mod secrets;
@@ -25,8 +26,8 @@ mod surroundings;
 pub use crate::report::Existing;
 pub use error::{Error, Exit};
 pub use plan::{
-    DatasetPlan, Plan, ProbePrompt, ReportPlan, ResultPlan, Salt, ServePlan, SimPlan, TargetPlan,
-    TokenizerPlan, TrustPlan, WarmupPrompts,
+    DatasetPlan, Instance, Plan, ProbePrompt, RepeatPlan, RepeatWay, ReportPlan, ResultPlan, Salt, ServePlan,
+    SimPlan, TargetPlan, TokenizerPlan, TrustPlan, WarmupPrompts,
 };
 pub use surroundings::{Interrupt, InterruptedBy, Surroundings};
 
@@ -37,6 +38,7 @@ pub use surroundings::{Interrupt, InterruptedBy, Surroundings};
 pub async fn run(plan: Plan, world: &mut Surroundings) -> Result<Exit, Error> {
     match plan {
         Plan::Serve(plan) => serve::serve(plan, world).await,
+        Plan::Repeat(plan) => repeat::repeat(*plan, world).await,
         Plan::Sim(plan) => sim::serve_sim(plan, world).await,
         Plan::Report(plan) => remake::remake(&plan, world),
     }

@@ -14,7 +14,7 @@ pub(super) struct TargetArgs {
     backend: Backend,
     /// Base URL, such as http://127.0.0.1:8000 or https://host/prefix; instead of --host and --port
     #[arg(long, value_name = "URL", conflicts_with_all = ["host", "port"])]
-    base_url: Option<String>,
+    pub(super) base_url: Option<String>,
     /// Host name or address [default: 127.0.0.1]
     #[arg(long)]
     host: Option<String>,
@@ -90,6 +90,11 @@ impl TargetArgs {
         texts.iter().any(|text| text.is_some()) || self.port.is_some()
     }
 
+    /// True when a flag says where it is.
+    pub(super) fn has_place(&self) -> bool {
+        self.base_url.is_some() || self.host.is_some() || self.port.is_some()
+    }
+
     /// The model's name in the requests, where one was typed.
     pub(super) fn name_in_requests(&self) -> Option<String> {
         self.served_model_name.clone().or(self.model.clone())
@@ -159,6 +164,11 @@ impl TargetArgs {
         }
     }
 
+    /// Another place, dressed like the target.
+    pub(super) fn at(&self, url: &str, api_key: Option<&str>) -> Result<Target, Error> {
+        self.dressed(url, self.api().path(), api_key)
+    }
+
     fn remote(&self, path: &str, api_key: Option<&str>) -> Result<Target, Error> {
         let url = self.base_url.clone().unwrap_or_else(|| {
             let host = self.host.as_deref().unwrap_or("127.0.0.1");
@@ -169,6 +179,10 @@ impl TargetArgs {
             };
             format!("http://{host}:{}", self.port.unwrap_or(8000))
         });
+        self.dressed(&url, path, api_key)
+    }
+
+    fn dressed(&self, url: &str, path: &str, api_key: Option<&str>) -> Result<Target, Error> {
         let wrong = |error: TargetError| {
             let help = match &error {
                 TargetError::OtherEndpoint { ends_in, .. } if *ends_in == Endpoint::Chat.path() => {
@@ -181,7 +195,7 @@ impl TargetArgs {
             };
             usage("the target cannot be used").caused_by(error).help(help)
         };
-        let mut target = Target::parse(&url).and_then(|target| target.for_endpoint(path)).map_err(wrong)?;
+        let mut target = Target::parse(url).and_then(|target| target.for_endpoint(path)).map_err(wrong)?;
         for header in &self.header {
             let (name, value) = header.split_once('=').ok_or_else(|| {
                 usage("a --header without `=`").help("want NAME=VALUE; several may follow one --header")
