@@ -34,6 +34,7 @@ pub(super) fn expose(proxy: &Proxy) -> String {
     let mut writer = Writer::default();
     clients(&mut writer, proxy);
     legs(&mut writer, proxy);
+    benchmark(&mut writer, proxy);
     process(&mut writer);
     writer.finish()
 }
@@ -115,6 +116,47 @@ fn legs(writer: &mut Writer, proxy: &Proxy) {
         for (instance, role, told) in &told {
             let labels = [("role", role.as_str()), ("instance", instance.name.as_str())];
             writer.histogram(name, &labels, histogram(told));
+        }
+    }
+}
+
+/// The last batch of the repeat mode.
+fn benchmark(writer: &mut Writer, proxy: &Proxy) {
+    if proxy.config.benchmark.is_none() {
+        return;
+    }
+    let (running, plateau) = proxy.bench.last();
+    let mut gauge = |name: &str, help: &str, value: f64| {
+        writer.family(name, Kind::Gauge, help);
+        writer.sample(name, &[], value);
+    };
+    gauge("pdbench_benchmark_running", "1 while a batch is under way.", f64::from(running));
+    let Some(plateau) = plateau else { return };
+    gauge("pdbench_benchmark_valid", "1 when the last batch counts.", f64::from(plateau.is_valid()));
+    let counts = [
+        ("pdbench_benchmark_replicas_expected", "Replicas that there should have been.", plateau.expected),
+        ("pdbench_benchmark_replicas", "Replicas with a record.", plateau.replicas),
+        ("pdbench_benchmark_replicas_ok", "Replicas that ended ok.", plateau.ok),
+    ];
+    for (name, help, count) in counts {
+        gauge(name, help, count as f64);
+    }
+    let figures = [
+        (
+            "pdbench_benchmark_plateau_decode_tokens_per_second",
+            "Aggregate decode throughput while all replicas generate.",
+            plateau.decode_tok_per_s,
+        ),
+        ("pdbench_benchmark_plateau_seconds", "Length of that time.", plateau.length_s()),
+        (
+            "pdbench_benchmark_tokens_per_second_with_ramp_and_drain",
+            "Tokens from the first send to the last token: no measure of decoding.",
+            plateau.tok_per_s_with_ramp_and_drain,
+        ),
+    ];
+    for (name, help, figure) in figures {
+        if let Some(figure) = figure {
+            gauge(name, help, figure);
         }
     }
 }
