@@ -256,7 +256,7 @@ impl Journey {
         match self.decoded(&request).await {
             Ok(answer) => {
                 tap.head(answer.status, answer.headers.contains_key("content-encoding"));
-                self.tap = Some(tap);
+                self.tap = Some(Box::new(tap));
                 Ok(self.relay(answer, None, None).await)
             }
             Err(fault) => {

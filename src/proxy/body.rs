@@ -49,7 +49,7 @@ pub(super) struct Relay {
     pub assigned: Vec<Assigned>,
     pub visit: Visit,
     /// Reads along, where the leg is one of a batch.
-    pub tap: Option<Recorder>,
+    pub tap: Option<Box<Recorder>>,
 }
 
 impl ReplyBody {
@@ -133,7 +133,7 @@ impl Relay {
             _ => {}
         }
         if self.is_read() && !matches!(piece, Some(Err(_))) {
-            self.tap.iter_mut().for_each(Recorder::whole);
+            self.tap.iter_mut().for_each(|tap| tap.whole());
         }
         match &piece {
             Some(Ok(_)) => {

@@ -45,7 +45,7 @@ pub(super) struct Journey {
     /// It sets a batch off.
     pub fire: Option<Fire>,
     /// Its decode leg is one of a batch.
-    pub tap: Option<Recorder>,
+    pub tap: Option<Box<Recorder>>,
 }
 
 /// What a journey came to: an answer that is ready to be relayed, or what is told instead.
