@@ -1,5 +1,7 @@
 //! `pdbench proxy` as a command: what it says when it starts and ends, and what keeps it from starting.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod common;
 
 use common::{Printed, world};

@@ -23,12 +23,14 @@ mod nixl;
 mod p2p_addr;
 mod plain;
 mod sglang;
+mod shown;
 #[cfg(test)]
 mod tests;
 
-pub use join::{Joiner, shown_alone, whole_answer};
+pub use join::Joiner;
 pub use layerwise::{BadCall, Call};
 pub use mooncake::{BadBootstrap, engines};
+pub use shown::{shown_alone, whole_answer};
 
 use super::{Endpoint, Object};
 use crate::cluster::{Node, Role};
