@@ -235,7 +235,7 @@ impl Load {
                 let (live, shards) = (Arc::clone(&self.live), driver.shards.clone());
                 Some(Watch::start(self.config.workers, self.config.clock, live, shards).await?)
             }
-            Kind::Probe | Kind::Warmup => None,
+            _ => None,
         };
         let sending = driver.run(shared, pass.schedule, limits, stop);
         let done = self.config.workers.start("pacer", sending)?.join().await;

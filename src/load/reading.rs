@@ -2,10 +2,10 @@ use super::tally::{Tally, TokenEvent};
 use crate::measure::{
     EndedIn, Flag, Offset, Outcome, RequestRecord, Rules, StreamFacts, StreamFault, TransportEnd,
 };
-use crate::wire::Secret;
 use crate::wire::http1::{Head, Http1Error, Limits, Part, ResponseReader};
 use crate::wire::openai::{Answer, BadChunk, Chunk, ChunkReader, Piece, read_answer};
 use crate::wire::sse::{Event, Splitter};
+use crate::wire::{Secret, server_timing};
 use std::sync::Arc;
 
 /// Reads one response into its record: bytes and stamps in, no sockets, no clock.
@@ -168,6 +168,7 @@ impl Reading {
         self.record.http_status = Some(head.status);
         self.facts.status = Some(head.status);
         self.keep_alive = head.keep_alive;
+        self.record.server_timing = head.server_timing.as_deref().and_then(server_timing);
         if let Some(encoding) = head.content_encoding {
             self.facts.encoded = true;
             self.explain(|| format!("content-encoding `{encoding}`, which was not asked for"));

@@ -8,11 +8,13 @@ pub mod http1;
 mod object;
 pub mod openai;
 pub mod prometheus;
+mod server_timing;
 pub mod sse;
 mod target;
 mod tls;
 pub mod zmtp;
 
 pub use object::Object;
+pub use server_timing::{ServerTiming, server_timing};
 pub use target::{Endpoint, Secret, Target, TargetError};
 pub use tls::{Tls, TlsError, Trust, certificates, distrustful, tls_fault};
