@@ -13,6 +13,7 @@ mod passes;
 mod plan;
 mod preflight;
 mod progress;
+mod proxy;
 mod recorder;
 mod remake;
 mod requests;
@@ -25,7 +26,7 @@ mod surroundings;
 pub use crate::report::Existing;
 pub use error::{Error, Exit};
 pub use plan::{
-    DatasetPlan, Plan, ProbePrompt, ReportPlan, ResultPlan, Salt, ServePlan, SimPlan, TargetPlan,
+    DatasetPlan, Plan, ProbePrompt, ProxyPlan, ReportPlan, ResultPlan, Salt, ServePlan, SimPlan, TargetPlan,
     TokenizerPlan, TrustPlan, WarmupPrompts,
 };
 pub use surroundings::{Interrupt, InterruptedBy, Surroundings};
@@ -38,6 +39,7 @@ pub async fn run(plan: Plan, world: &mut Surroundings) -> Result<Exit, Error> {
     match plan {
         Plan::Serve(plan) => serve::serve(plan, world).await,
         Plan::Sim(plan) => sim::serve_sim(plan, world).await,
+        Plan::Proxy(plan) => proxy::serve_proxy(plan, world).await,
         Plan::Report(plan) => remake::remake(&plan, world),
     }
 }
