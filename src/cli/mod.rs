@@ -2,6 +2,7 @@
 //! They may be typed with dashes or underscores, as users of vLLM's tools do.
 //! Deliberately absent: doing anything.
 
+mod proxy;
 mod report;
 mod serve;
 mod sim;
@@ -21,6 +22,7 @@ struct Cli {
 enum Verb {
     Serve(Box<serve::ServeArgs>),
     Sim(Box<sim::SimArgs>),
+    Proxy(Box<proxy::ProxyArgs>),
     Report(report::ReportArgs),
 }
 
@@ -48,6 +50,7 @@ pub fn parse(arguments: &[String], api_key: Option<&str>) -> Result<Parsed, Erro
     Ok(Parsed::Plan(Box::new(match cli.verb {
         Verb::Serve(arguments) => arguments.any_plan(api_key)?,
         Verb::Sim(arguments) => Plan::Sim(arguments.plan()),
+        Verb::Proxy(arguments) => Plan::Proxy(arguments.plan()?),
         Verb::Report(arguments) => Plan::Report(arguments.plan()),
     })))
 }

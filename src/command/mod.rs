@@ -13,6 +13,7 @@ mod passes;
 mod plan;
 mod preflight;
 mod progress;
+mod proxy;
 mod recorder;
 mod remake;
 mod repeat;
@@ -26,8 +27,8 @@ mod surroundings;
 pub use crate::report::Existing;
 pub use error::{Error, Exit};
 pub use plan::{
-    DatasetPlan, Instance, Plan, ProbePrompt, RepeatPlan, RepeatWay, ReportPlan, ResultPlan, Salt, ServePlan,
-    SimPlan, TargetPlan, TokenizerPlan, TrustPlan, WarmupPrompts,
+    DatasetPlan, Instance, Plan, ProbePrompt, ProxyPlan, RepeatPlan, RepeatWay, ReportPlan, ResultPlan, Salt,
+    ServePlan, SimPlan, TargetPlan, TokenizerPlan, TrustPlan, WarmupPrompts,
 };
 pub use surroundings::{Interrupt, InterruptedBy, Surroundings};
 
@@ -40,6 +41,7 @@ pub async fn run(plan: Plan, world: &mut Surroundings) -> Result<Exit, Error> {
         Plan::Serve(plan) => serve::serve(plan, world).await,
         Plan::Repeat(plan) => repeat::repeat(*plan, world).await,
         Plan::Sim(plan) => sim::serve_sim(plan, world).await,
+        Plan::Proxy(plan) => proxy::serve_proxy(plan, world).await,
         Plan::Report(plan) => remake::remake(&plan, world),
     }
 }

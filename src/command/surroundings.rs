@@ -12,6 +12,8 @@ pub struct Surroundings {
     pub arguments: Vec<String>,
     /// `OPENAI_API_KEY`.
     pub api_key: Option<String>,
+    /// `ADMIN_API_KEY`.
+    pub admin_key: Option<String>,
     /// Wall-clock time.
     pub wall_clock: Box<dyn Fn() -> Zoned + Send + Sync>,
     /// The machine.

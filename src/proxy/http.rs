@@ -1,10 +1,11 @@
 //! The proxy's HTTP face: which path does what.
 
+use super::admin::{Change, change};
 use super::front::{Ending, Visit};
 use super::journey::Journey;
 use super::problem::{Problem, Reply, empty, json_reply, text_reply};
 use super::timing::Timing;
-use super::{Proxy, ask, forward, metrics, status};
+use super::{Proxy, ask, fan, forward, metrics, status};
 use crate::cluster::Role;
 use crate::wire::Endpoint;
 use bytes::Bytes;
@@ -34,8 +35,11 @@ const PATHS: &[&str] = &[
     "/ping",
     "/status",
     "/metrics",
+    "/benchmark/last",
     "/tokenize",
     "/reset_prefix_cache",
+    "/instances/add",
+    "/instances/remove",
 ];
 
 async fn route(proxy: Arc<Proxy>, request: Request<Incoming>) -> Result<Reply, Problem> {
@@ -55,10 +59,16 @@ async fn route(proxy: Arc<Proxy>, request: Request<Incoming>) -> Result<Reply, P
             &json!({ "version": concat!("pdbench ", env!("CARGO_PKG_VERSION")) }),
         )),
         (Method::GET, "/v1/models") => status::models(&proxy).await,
+        (Method::GET, "/benchmark/last") => Ok(json_reply(StatusCode::OK, &proxy.bench.report())),
         (Method::GET, "/metrics") => {
             let text = metrics::expose(&proxy);
             Ok(text_reply(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text))
         }
+        (Method::POST, "/v1/metaserver") => fan::metaserver(&proxy, body).await,
+        (Method::POST, "/tokenize") => fan::tokenize(&proxy, &head.headers, body).await,
+        (Method::POST, "/reset_prefix_cache") => fan::reset_prefix_cache(&proxy, &head.headers, body).await,
+        (Method::POST, "/instances/add") => change(&proxy, Change::Add, &head.headers, body).await,
+        (Method::POST, "/instances/remove") => change(&proxy, Change::Remove, &head.headers, body).await,
         (_, path) if PATHS.contains(&path) => {
             Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"))
         }
@@ -112,10 +122,24 @@ async fn begin(
         assigned.ok_or_else(|| Problem::unavailable(proxy.roster.why_none(role)))
     };
     let (prefill, decode) = (place(Role::Prefill)?, place(Role::Decode)?);
+    let fire = proxy.bench.asked(proxy, headers)?;
     let passed = forward::passed_lines(headers, proxy.config.instance_key.as_ref());
     let nonce = proxy.nonce();
     let request_id = forward::request_id(headers).unwrap_or_else(|| format!("pdbench-{nonce:032x}"));
     let proxy = Arc::clone(proxy);
     let visit = visit.take().expect("nobody has taken it");
-    Ok(Journey { proxy, asked, passed, request_id, nonce, prefill, decode, timing, visit })
+    Ok(Journey {
+        proxy,
+        asked,
+        passed,
+        request_id,
+        nonce,
+        prefill,
+        decode,
+        job,
+        timing,
+        visit,
+        fire,
+        tap: None,
+    })
 }

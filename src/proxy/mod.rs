@@ -4,22 +4,29 @@
 //! Deliberately absent: threads and runtimes (the caller decides where it runs), retries of what an instance may
 //! have seen, queues of its own, files.
 
+mod admin;
 mod allow;
 mod answer;
 mod ask;
+mod batch;
+mod before;
 mod body;
 mod calls;
 mod config;
+mod fan;
 mod forward;
 mod front;
 mod health;
 mod http;
 mod instance;
+mod joined;
 mod journey;
 mod leg;
 mod metrics;
+mod notices;
 mod prefill;
 mod problem;
+mod replica;
 mod roster;
 mod route;
 mod server;
@@ -33,9 +40,11 @@ pub use route::Policy;
 
 use crate::cluster::{Node, Role};
 use crate::runtime::{Clock, StopSignal};
+use batch::Bench;
 use calls::Calls;
 use front::Front;
 use instance::lock;
+use notices::Notices;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64Mcg;
 use roster::Roster;
@@ -67,9 +76,12 @@ struct Proxy {
     roster: Roster,
     front: Arc<Front>,
     calls: Calls,
+    notices: Notices,
+    bench: Arc<Bench>,
+    clock: Clock,
     metaserver_url: String,
     draws: Mutex<Pcg64Mcg>,
-    /// Tasks that watch instances; they end with the proxy.
+    /// Tasks beside the connections; they end with the proxy.
     watches: Mutex<JoinSet<()>>,
 }
 
@@ -93,7 +105,6 @@ impl Proxy {
 /// Serves on `listener` until `stop`: `Drain` takes no new connection and lets requests in flight end, `Now` cuts
 /// them. Every task is spawned on the current runtime and every wait is tokio's.
 pub async fn run(listener: TcpListener, config: Config, clock: Clock, stop: StopSignal) -> Totals {
-    let _ = clock;
     let metaserver_url = config.metaserver_url.clone().unwrap_or_else(|| {
         let address = listener.local_addr().map_or_else(|_| "127.0.0.1:8000".to_owned(), |a| a.to_string());
         format!("http://{address}/v1/metaserver")
@@ -102,6 +113,9 @@ pub async fn run(listener: TcpListener, config: Config, clock: Clock, stop: Stop
         roster: Roster::new(config.policy, config.seed),
         front: Arc::default(),
         calls: Calls::default(),
+        notices: Notices::default(),
+        bench: Arc::new(Bench::new(config.benchmark)),
+        clock,
         metaserver_url,
         draws: Mutex::new(Pcg64Mcg::seed_from_u64(config.seed)),
         watches: Mutex::default(),
@@ -111,6 +125,9 @@ pub async fn run(listener: TcpListener, config: Config, clock: Clock, stop: Stop
         for node in nodes {
             proxy.add(role, node.clone());
         }
+    }
+    if let Some(listener) = &proxy.config.kv_notify {
+        lock(&proxy.watches).spawn(notices::listen(Arc::clone(&proxy), Arc::clone(listener)));
     }
     server::serve(listener, Arc::clone(&proxy), stop).await;
     lock(&proxy.watches).abort_all();

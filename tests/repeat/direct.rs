@@ -19,8 +19,17 @@ async fn repeated(config: Config, arguments: &[&str]) -> Ran {
     let node = cluster.address.to_string();
     let place = tempdir().unwrap();
     let base = [
-        "serve", "--prefill", &node, "--decode", &node, "--dataset-name", "sonnet", "--model", "simulated",
-        "--ignore-eos", "--no-progress",
+        "serve",
+        "--prefill",
+        &node,
+        "--decode",
+        &node,
+        "--dataset-name",
+        "sonnet",
+        "--model",
+        "simulated",
+        "--ignore-eos",
+        "--no-progress",
     ];
     let ran = run_in(place.path(), &[&base, arguments].concat(), Workers::Local).await;
     cluster.truths().await;
@@ -40,5 +49,11 @@ fn of_kind(ran: &Ran, kind: Kind) -> Vec<RequestRecord> {
 async fn try_it() {
     let ran = repeated(config(), &["--repeat-d-times", "7,31", "--output-len", "100"]).await;
     println!("{}\n{}\n{:?}", ran.stdout, ran.stderr, ran.exit);
-    let _ = (plateaus(&ran), of_kind(&ran, Kind::Replica), files_of(&ran.directory()), Duration::ZERO, Exit::Valid);
+    let _ = (
+        plateaus(&ran),
+        of_kind(&ran, Kind::Replica),
+        files_of(&ran.directory()),
+        Duration::ZERO,
+        Exit::Valid,
+    );
 }
