@@ -57,7 +57,9 @@ impl Topology {
     /// The role of each node: prefill nodes, decode nodes, mixed nodes.
     pub fn roles(&self) -> impl Iterator<Item = Role> {
         let of = |role, count| std::iter::repeat_n(role, count);
-        of(Role::Prefill, self.prefill).chain(of(Role::Decode, self.decode)).chain(of(Role::Mixed, self.mixed))
+        of(Role::Prefill, self.prefill)
+            .chain(of(Role::Decode, self.decode))
+            .chain(of(Role::Mixed, self.mixed))
     }
 }
 

@@ -162,7 +162,8 @@ mod tests {
             let first = Answer::first_id(prompt.hash, seed);
             let ids = token_ids("an even beginning, long enough").chain([first]);
             let longer = Prompt::from_ids(ids, 16);
-            let rest = Answer::new(longer.hash, seed, &Limits { max_tokens: 299, ..ends.clone() });
+            let shorter = Limits { max_tokens: 299, min_tokens: 1, ..ends.clone() };
+            let rest = Answer::new(longer.hash, seed, &shorter);
             assert_eq!(rest.text(), &whole.text()[4..]);
             assert_eq!(rest.finish, whole.finish);
         }

@@ -69,7 +69,8 @@ impl Cluster {
     pub fn start(config: Config, clock: Clock, log: Arc<TruthLog>) -> Arc<Self> {
         let link = Arc::new(Link::new(config.cost.clone()));
         let prefill = (0..config.topology.prefill.max(1)).map(|_| PrefillNode::start(&config)).collect();
-        let decode = (0..config.topology.decode.max(1)).map(|_| DecodeNode::start(&config, &link, &log)).collect();
+        let decode =
+            (0..config.topology.decode.max(1)).map(|_| DecodeNode::start(&config, &link, &log)).collect();
         Arc::new(Self {
             config,
             log,
