@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
 /// A socket on a free port, or on this one.
@@ -164,4 +165,25 @@ pub fn prefill_leg(body: &Value, kv: Value) -> Value {
     let mut leg = with(body.clone(), json!({"max_tokens": 1, "stream": false, "kv_transfer_params": kv}));
     leg.as_object_mut().unwrap().remove("stream_options");
     leg
+}
+
+/// The JSON body of the one request on `stream`.
+pub async fn read_request(stream: &mut TcpStream) -> Value {
+    let mut bytes = Vec::new();
+    loop {
+        assert_ne!(stream.read_buf(&mut bytes).await.unwrap(), 0);
+        let text = String::from_utf8(bytes.clone()).unwrap();
+        if let Some((_, body)) = text.split_once("\r\n\r\n")
+            && let Ok(value) = serde_json::from_str(body)
+        {
+            return value;
+        }
+    }
+}
+
+/// Answers with `status` and no body.
+pub async fn reply(stream: &mut TcpStream, status: &str) {
+    let text = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    stream.write_all(text.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
 }
