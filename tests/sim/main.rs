@@ -3,6 +3,8 @@
 
 mod api;
 mod client;
+mod engine;
+mod faults;
 mod handoff;
 mod life;
 mod nodes;
