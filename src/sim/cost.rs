@@ -157,7 +157,7 @@ mod tests {
     fn a_plateau_is_tokens_by_the_time_of_their_steps() {
         let flat =
             Cost { decode_step_ms: 10.0, decode_sequence_us: 0.0, decode_context_us: 0.0, ..Cost::default() };
-        assert_eq!(flat.plateau_tokens_per_s(4, 100, 2..50), 400.0);
+        assert!((flat.plateau_tokens_per_s(4, 100, 2..50) - 400.0).abs() < 1e-9);
         let grows = Cost { decode_context_us: 1000.0, ..flat };
         // Steps of 10.1 and 10.102 ms make tokens 1 and 2.
         let rate = grows.plateau_tokens_per_s(2, 50, 1..3);

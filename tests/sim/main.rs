@@ -6,6 +6,7 @@ mod client;
 mod engine;
 mod faults;
 mod handoff;
+mod leaving;
 mod life;
 mod nodes;
 mod store;
