@@ -3,5 +3,11 @@
 
 mod api;
 mod client;
+mod engine;
+mod faults;
+mod handoff;
+mod leaving;
 mod life;
+mod nodes;
+mod store;
 mod timing;
