@@ -15,6 +15,7 @@ mod record;
 mod run;
 mod slo;
 mod span;
+mod steady;
 mod summary;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -34,6 +35,7 @@ pub use run::{
     TickerFacts,
 };
 pub use slo::{Slo, SloError};
+pub use steady::{Growth, Steady};
 pub use summary::{Counts, Lateness, Measured, Rates, Summary, TokenTotals, View};
 pub use timeline::{Bin, Timeline};
 pub use validity::{Reason, Validity};

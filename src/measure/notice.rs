@@ -1,8 +1,8 @@
 //! When a run has something to tell about itself; the texts stand in `warning.rs`.
 
 use super::{
-    ClientState, Counts, Flag, METRICS, Metric, OutputTokensSource, PromptTokensSource, Rates, Reason,
-    RequestRecord, Run, Summary, TokenTotals, View, Warning,
+    ClientState, Counts, Flag, Growth, METRICS, Metric, OutputTokensSource, PromptTokensSource, Rates,
+    Reason, RequestRecord, Run, Summary, TokenTotals, View, Warning,
 };
 
 /// Share of events, tokens or time below which a difference is not worth a word.
@@ -21,6 +21,7 @@ pub(super) fn warnings(run: &Run, summary: &Summary) -> Vec<Warning> {
         (0 < cut).then_some(Warning::Unfinished { requests: cut }),
         degraded.then(|| Warning::ClientDegraded { evidence: summary.client.evidence.clone() }),
         closed_loop(run, &summary.rates),
+        Growth::of(run).map(Warning::Unstable),
     ]
     .into_iter()
     .flatten()

@@ -1,6 +1,6 @@
 use super::{
-    ClientVerdict, Definition, Distribution, Flag, METRICS, Outcome, RequestRecord, Run, Validity, Warning,
-    notice, span,
+    ClientVerdict, Definition, Distribution, Flag, METRICS, Outcome, RequestRecord, Run, Steady, Validity,
+    Warning, notice, span,
 };
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,9 @@ pub struct Summary {
     pub vllm: View,
     /// Offered, admitted and achieved load.
     pub rates: Rates,
+    /// The settled part of the run, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steady: Option<Steady>,
     /// How late the client was.
     pub lateness: Lateness,
     /// Whether the client or the server was measured.
@@ -139,6 +142,7 @@ impl Summary {
             strict,
             vllm: View::of(run, Definition::Vllm),
             rates: Rates::of(run),
+            steady: Steady::of(run),
             lateness,
             client,
             warnings: Vec::new(),

@@ -180,6 +180,7 @@ pub fn summary(run: &Run) -> Summary {
             coalesced_share: Some(0.0278),
         },
         vllm: view(run, Definition::Vllm, 1.3),
+        steady: None,
         rates: Rates {
             offered_per_s: Some(10.0),
             admitted_per_s: Some(9.9),

@@ -1,6 +1,7 @@
 use super::super::Reported;
 use super::super::fold::{
-    FailurePlaces, Row, columns, lag_words, objectives, percentile_cell, rows, token_words, too_few,
+    FailurePlaces, Row, columns, lag_words, objectives, percentile_cell, rows, steady_words, token_words,
+    too_few,
 };
 use super::super::text::{bare, counted, decimals, fixed, number, plain, wrapped};
 use super::{Paint, Style};
@@ -144,6 +145,9 @@ fn rates(reported: &Reported<'_>) -> String {
     lines += &line("Throughput", &words);
     let (tokens, requests) = (view.max_output_tokens_per_s, view.max_concurrent_requests);
     lines += &line("Peak", &format!("{} output tok/s, {} in flight", number(tokens), fixed(requests, 0)));
+    if let Some(steady) = &summary.steady {
+        lines += &line("Steady state", &steady_words(steady));
+    }
     if let Some(objectives) = objectives(&reported.run.manifest.settings) {
         lines += &line("Goodput", &format!("{} req/s with {objectives}", number(view.request_goodput_per_s)));
     }

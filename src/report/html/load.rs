@@ -1,5 +1,5 @@
 use super::super::Reported;
-use super::super::fold::{objectives, token_words};
+use super::super::fold::{objectives, steady_words, token_words};
 use super::super::text::{fixed, number};
 use super::Section;
 use super::markup::{Html, note, pairs};
@@ -31,6 +31,9 @@ pub(super) fn throughput(reported: &Reported<'_>) -> Option<Section> {
         ("Measured over", per_second(view.duration_s, "s, from the first send to the last token")),
         ("Tokens", Html::of(&token_words(reported))),
     ]);
+    if let Some(steady) = &summary.steady {
+        rows.push(("Steady state", Html::of(&steady_words(steady))));
+    }
     let mut body = note(
         "Offered: by the schedule. Admitted: what the concurrency limit let through. Achieved: by completions. \
          Throughput counts ok requests only.",
