@@ -3,7 +3,7 @@ use crate::measure::{Detail, Slo};
 use crate::report::Existing;
 use crate::sim;
 use crate::wire::openai::{ChatContent, TokensField};
-use crate::wire::{Endpoint, Target};
+use crate::wire::{Endpoint, Secret, Target};
 use crate::workload::{ArrivalProcess, Burstiness, Custom, Normalise, Random, ShareGpt, Sonnet};
 use serde_json::{Map, Value};
 use std::net::SocketAddr;
@@ -27,6 +27,8 @@ pub enum Plan {
 pub struct ServePlan {
     /// Where the requests go.
     pub target: TargetPlan,
+    /// Headers of each request to an embedded cluster; a remote target has its own.
+    pub headers: Vec<(String, Secret)>,
     /// Whom an https target has to convince.
     pub trust: TrustPlan,
     /// Which API they use.

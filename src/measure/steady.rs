@@ -269,7 +269,7 @@ mod tests {
     #[test]
     fn few_requests_and_one_burst_have_no_steady_state() {
         assert_eq!(Steady::of(&load(99, 10.0, |_| 5.0)), None);
-        let mut burst = load(200, 0.001, |nth| f64::from(nth));
+        let mut burst = load(200, 0.001, f64::from);
         for record in &mut burst.records {
             record.scheduled = burst.manifest.main_start;
             record.ready = Some(burst.manifest.main_start);

@@ -124,6 +124,7 @@ impl ServeArgs {
         let target = self.target.plan(embedded.then_some(config), api_key)?;
         Ok(ServePlan {
             target: target.target,
+            headers: target.headers,
             trust: target.trust,
             endpoint: target.endpoint,
             path: target.path,
