@@ -127,6 +127,7 @@ fn settings(plan: &ServePlan, num_prompts: usize) -> Settings {
         percentile_metrics: plan.percentile_metrics.clone(),
         slo: plan.slo.clone(),
         max_error_rate: plan.max_error_rate,
+        strict_osl: plan.strict_osl,
         label: plan.label.clone(),
         metadata: plan.metadata.clone(),
         salt: None,

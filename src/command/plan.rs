@@ -1,4 +1,4 @@
-use crate::load::{ReadLimits, Timeouts};
+use crate::load::{KeepText, ReadLimits, Timeouts};
 use crate::measure::{Detail, Slo};
 use crate::report::Existing;
 use crate::sim;
@@ -85,6 +85,8 @@ pub struct ServePlan {
     pub percentile_metrics: Vec<String>,
     /// Share of failures above which a run is invalid.
     pub max_error_rate: f64,
+    /// Answers whose mean length is off make the run invalid.
+    pub strict_osl: bool,
     /// Any failure at all makes the exit status 1.
     pub strict: bool,
     /// Patience.
@@ -92,7 +94,7 @@ pub struct ServePlan {
     /// Sizes beyond which an answer is refused.
     pub read_limits: ReadLimits,
     /// Keep the answers' text in the records.
-    pub save_text: bool,
+    pub save_text: KeepText,
     /// Threads that read; `None` for as many as there are processors.
     pub shards: Option<usize>,
     /// How long the pacer may spin before a send.

@@ -54,8 +54,8 @@ pub struct LoadConfig {
     pub timeouts: Timeouts,
     /// Sizes beyond which a response is refused.
     pub read_limits: ReadLimits,
-    /// Keep the text of the answers.
-    pub keep_text: bool,
+    /// Whose text is kept.
+    pub keep_text: KeepText,
     /// Which clock should stamp what arrives.
     pub stamps: Stamps,
     /// The clock of the run.
@@ -66,6 +66,18 @@ pub struct LoadConfig {
     pub pacing: Pacing,
     /// Taken out of whatever a server says.
     pub secrets: Arc<[Secret]>,
+}
+
+/// Which answers' text is kept in the records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeepText {
+    /// None: what people ask and are told is private.
+    #[default]
+    Nothing,
+    /// That of answers that were not ok.
+    Errors,
+    /// All.
+    All,
 }
 
 /// How the pacer waits for the next send.

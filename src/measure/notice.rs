@@ -100,7 +100,9 @@ fn about_tokens(run: &Run, counts: &Counts, tokens: &TokenTotals) -> Vec<Warning
         estimated.then_some(Warning::EstimatedTokens),
         (0 < unsaid).then_some(Warning::NoUsage { requests: unsaid, of: counts.ok }),
         per_event.map(|tokens| Warning::TokensPerEvent { tokens }),
-        output_length(run),
+        output_length(run)
+            .filter(|_| !run.manifest.settings.strict_osl)
+            .map(|(mean, requested)| Warning::OutputLength { mean, requested }),
         cached_tokens(run),
         sent_before(run, tokens),
     ]
@@ -109,13 +111,14 @@ fn about_tokens(run: &Run, counts: &Counts, tokens: &TokenTotals) -> Vec<Warning
     .collect()
 }
 
-fn output_length(run: &Run) -> Option<Warning> {
+/// Mean output tokens of the ok requests and mean asked for, where the two are too far apart.
+pub(super) fn output_length(run: &Run) -> Option<(f64, f64)> {
     let lengths = ok(run)
         .filter_map(|record| Some((f64::from(record.output_tokens), f64::from(record.requested_tokens?))));
     let (count, got, asked) =
         lengths.fold((0.0, 0.0, 0.0), |(count, got, asked), (a, b)| (count + 1.0, got + a, asked + b));
     let (mean, requested) = (got / count, asked / count);
-    (LENGTH_SHARE * requested < (mean - requested).abs()).then_some(Warning::OutputLength { mean, requested })
+    (LENGTH_SHARE * requested < (mean - requested).abs()).then_some((mean, requested))
 }
 
 fn cached_tokens(run: &Run) -> Option<Warning> {

@@ -197,6 +197,9 @@ pub struct Settings {
     pub slo: Slo,
     /// Share of failed requests above which the run is invalid.
     pub max_error_rate: f64,
+    /// Answers whose mean length is off make the run invalid.
+    #[serde(default)]
+    pub strict_osl: bool,
     /// A free name of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,

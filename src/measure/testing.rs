@@ -114,6 +114,7 @@ fn settings(num_prompts: usize) -> Settings {
         percentile_metrics: vec!["ttft".to_owned(), "tpot".to_owned(), "itl".to_owned()],
         slo: Slo::default(),
         max_error_rate: 0.05,
+        strict_osl: false,
         label: None,
         metadata: serde_json::Map::new(),
         salt: None,

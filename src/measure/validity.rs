@@ -1,4 +1,4 @@
-use super::{ClientState, ClientVerdict, Counts, Flag, Offset, Outcome, RequestRecord, Run};
+use super::{ClientState, ClientVerdict, Counts, Flag, Offset, Outcome, RequestRecord, Run, notice};
 use serde::{Deserialize, Serialize};
 
 /// Whether a run counts. Valid exactly when there is no reason against it.
@@ -55,6 +55,13 @@ pub enum Reason {
         /// In flight on average, by the records.
         recorded: f64,
     },
+    /// Answers are longer or shorter than asked for, and that was to count.
+    OutputLength {
+        /// Mean output tokens of the ok requests.
+        mean: f64,
+        /// Mean asked for.
+        requested: f64,
+    },
     /// This machine ran out of ports, descriptors or socket memory.
     ClientPorts {
         /// Requests that failed of it.
@@ -102,6 +109,9 @@ impl Reason {
             Reason::LittlesLaw { counted, recorded } => format!(
                 "the sender counted {counted:.2} requests in flight on average, the records say {recorded:.2}"
             ),
+            Reason::OutputLength { mean, requested } => format!(
+                "answers have {mean:.1} tokens on average where {requested:.1} were asked for, and --strict-osl was given"
+            ),
             Reason::ClientPorts { requests } => {
                 format!("this machine ran out of ports, descriptors or socket memory for {requests} requests")
             }
@@ -126,6 +136,7 @@ impl Reason {
                 "raise the time-out, lower the load, or ask for a lower percentile"
             }
             Reason::LittlesLaw { .. } => "do not trust this run; report it as a fault of pdbench",
+            Reason::OutputLength { .. } => "use --ignore-eos to have every answer as long as asked for",
             Reason::ClientPorts { .. } => {
                 "raise `ulimit -n` and the range of local ports, or limit the load with --max-concurrency"
             }
@@ -145,6 +156,9 @@ impl Validity {
             token_mismatch(run),
             censored_percentile(run),
             littles_law(run),
+            notice::output_length(run)
+                .filter(|_| run.manifest.settings.strict_osl)
+                .map(|(mean, requested)| Reason::OutputLength { mean, requested }),
             counts.having(Outcome::ClientPorts).map(|requests| Reason::ClientPorts { requests }),
             counts.having(Outcome::Internal).map(|requests| Reason::Internal { requests }),
         ]

@@ -101,6 +101,7 @@ fn settings() -> Settings {
         percentile_metrics: ["ttft", "tpot", "itl"].map(str::to_owned).to_vec(),
         slo: Slo([("ttft".to_owned(), 58.0)].into()),
         max_error_rate: 0.05,
+        strict_osl: false,
         label: Some(HOSTILE.to_owned()),
         metadata: serde_json::Map::new(),
         salt: None,

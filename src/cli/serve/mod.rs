@@ -157,6 +157,7 @@ impl ServeArgs {
             percentiles: self.output.percentiles(),
             percentile_metrics: self.output.percentile_metrics(),
             max_error_rate: self.output.max_error_rate,
+            strict_osl: self.output.strict_osl,
             strict: self.output.strict,
             save_text: self.output.save_text(),
             metadata: self.output.metadata()?,
