@@ -3,6 +3,7 @@
 //! Deliberately absent: doing anything.
 
 mod report;
+mod selftest;
 mod serve;
 mod sim;
 
@@ -21,6 +22,7 @@ struct Cli {
 enum Verb {
     Serve(Box<serve::ServeArgs>),
     Sim(Box<sim::SimArgs>),
+    Selftest(selftest::SelftestArgs),
     Report(report::ReportArgs),
 }
 
@@ -48,6 +50,7 @@ pub fn parse(arguments: &[String], api_key: Option<&str>) -> Result<Parsed, Erro
     Ok(Parsed::Plan(Box::new(match cli.verb {
         Verb::Serve(arguments) => Plan::Serve(arguments.plan(api_key)?),
         Verb::Sim(arguments) => Plan::Sim(arguments.plan()),
+        Verb::Selftest(arguments) => Plan::Selftest(arguments.plan()),
         Verb::Report(arguments) => Plan::Report(arguments.plan()),
     })))
 }

@@ -1,6 +1,7 @@
 //! What each verb does: one recipe a file, which puts the other rooms together. The only room that prints.
 //! Deliberately absent: flags (`cli` knows them) and any logic that a test would want for itself.
 
+mod child;
 mod client;
 mod dataset;
 mod earlier;
@@ -18,6 +19,7 @@ mod remake;
 mod requests;
 mod result_file;
 mod secrets;
+mod selftest;
 mod serve;
 mod sim;
 mod surroundings;
@@ -25,8 +27,8 @@ mod surroundings;
 pub use crate::report::Existing;
 pub use error::{Error, Exit};
 pub use plan::{
-    DatasetPlan, Plan, ProbePrompt, ReportPlan, ResultPlan, Salt, ServePlan, SimPlan, TargetPlan,
-    TokenizerPlan, TrustPlan, WarmupPrompts,
+    DatasetPlan, Plan, ProbePrompt, ReportPlan, ResultPlan, Salt, SelftestPlan, ServePlan, SimPlan,
+    TargetPlan, TokenizerPlan, TrustPlan, WarmupPrompts,
 };
 pub use surroundings::{Interrupt, InterruptedBy, Surroundings};
 
@@ -38,6 +40,7 @@ pub async fn run(plan: Plan, world: &mut Surroundings) -> Result<Exit, Error> {
     match plan {
         Plan::Serve(plan) => serve::serve(plan, world).await,
         Plan::Sim(plan) => sim::serve_sim(plan, world).await,
+        Plan::Selftest(plan) => selftest::selftest(plan, world).await,
         Plan::Report(plan) => remake::remake(&plan, world),
     }
 }

@@ -18,8 +18,27 @@ pub enum Plan {
     Serve(ServePlan),
     /// Run the simulated cluster until stopped.
     Sim(SimPlan),
+    /// Find out what this machine can measure.
+    Selftest(SelftestPlan),
     /// Make the derived files of a run again.
     Report(ReportPlan),
+}
+
+/// What `selftest` was asked to do.
+#[derive(Debug)]
+pub struct SelftestPlan {
+    /// Streams at a time, rung by rung.
+    pub streams: Vec<u32>,
+    /// Time between two tokens of a stream, ms.
+    pub gap_ms: f64,
+    /// Length of a rung.
+    pub length: Duration,
+    /// Bound of the TTFT error at p99, ms.
+    pub ttft_bound_ms: f64,
+    /// Bound of the ITL error at p99, ms; `None` goes by who stamps.
+    pub itl_bound_ms: Option<f64>,
+    /// Bound of how late sends are at p99, ms.
+    pub send_bound_ms: f64,
 }
 
 /// What `serve` was asked to do.

@@ -4,6 +4,7 @@ use crate::runtime::{StopHandle, StopSignal, Workers, stop_channel};
 use jiff::Zoned;
 use std::fmt;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 /// Everything that a run takes from the world besides its command line and its target. Injected, so that a
@@ -13,6 +14,8 @@ pub struct Surroundings {
     pub arguments: Vec<String>,
     /// `OPENAI_API_KEY`.
     pub api_key: Option<String>,
+    /// This program's file, to start it again.
+    pub executable: PathBuf,
     /// Wall-clock time.
     pub wall_clock: Box<dyn Fn() -> Zoned + Send + Sync>,
     /// The machine.

@@ -20,6 +20,7 @@ mod summary;
 #[cfg(test)]
 pub(crate) mod testing;
 mod timeline;
+mod truth;
 mod validity;
 mod verdict;
 mod warning;
@@ -38,6 +39,7 @@ pub use slo::{Slo, SloError};
 pub use steady::{Growth, Steady};
 pub use summary::{Counts, Lateness, Measured, Rates, Summary, TokenTotals, View};
 pub use timeline::{Bin, Timeline};
+pub use truth::{MeasuringErrors, TrueTimes};
 pub use validity::{Reason, Validity};
 pub use verdict::{ClientState, ClientVerdict};
 pub use warning::Warning;

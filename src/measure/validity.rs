@@ -127,7 +127,8 @@ impl Reason {
                 "look at the errors by kind, lower the load, or allow more with --max-error-rate"
             }
             Reason::ClientSaturated { .. } => {
-                "lower the rate, give the client more cores, or run it on a machine of its own"
+                "lower the rate, give the client more cores, or run it on a machine of its own; `pdbench selftest` says \
+                 what this one can measure"
             }
             Reason::TokenMismatch { .. } => {
                 "look at one such answer in records.jsonl; a proxy may join two streams wrongly"

@@ -190,7 +190,9 @@ impl Warning {
             Warning::SimulatedTarget => "name a server with --base-url to measure it",
             Warning::Failures { .. } => "look at the errors by kind; --strict makes any failure count",
             Warning::Unfinished { .. } => "raise --max-duration or --drain-timeout",
-            Warning::ClientDegraded { .. } => "lower the rate, or give the client more cores",
+            Warning::ClientDegraded { .. } => {
+                "lower the rate, or give the client more cores; `pdbench selftest` says what this machine can measure"
+            }
             Warning::ClosedLoop { .. } => {
                 "raise or drop --max-concurrency to offer the whole load; else read the numbers from the schedule"
             }

@@ -9,5 +9,6 @@ mod common;
 mod durability;
 mod faults;
 mod program;
+mod selftest;
 mod signals;
 mod streams;
