@@ -6,6 +6,7 @@
 //! - [`workload`] makes the requests and their arrival times, both before the run starts.
 //! - [`load`] sends them by that schedule and stamps every event; [`wire`] knows the protocols.
 //! - [`measure`] holds what happened, one record a request, and folds records into numbers and verdicts.
+//! - [`proxy`] stands between a client and the prefill and decode instances of a deployment.
 //! - [`report`] keeps the records and shows the numbers.
 //! - [`sim`] is a prefill/decode cluster of known truth to try all of this on; [`cluster`] names its parts.
 //! - [`runtime`] is the seam between real and virtual time.
@@ -17,6 +18,7 @@ pub mod cluster;
 pub mod command;
 pub mod load;
 pub mod measure;
+pub mod proxy;
 pub mod report;
 pub mod runtime;
 pub mod sim;

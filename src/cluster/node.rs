@@ -22,8 +22,10 @@ pub struct KvFacts {
     pub bootstrap_port: Option<u16>,
     /// `engine=id`: the engine id of NIXL, or of Mooncake where it is not asked for.
     pub engine_id: Option<String>,
-    /// `side-channel=port`: where NIXL exchanges its handshake, mostly 5600.
+    /// `side-channel=port` or `side-channel=host:port`: where NIXL exchanges its handshake, mostly port 5600.
     pub side_channel_port: Option<u16>,
+    /// The host there, where it is not the HTTP server's.
+    pub side_channel_host: Option<String>,
     /// `tp=n`: tensor parallel size.
     pub tensor_parallel: Option<u32>,
     /// `pp=n`: pipeline parallel size.
@@ -84,15 +86,26 @@ fn split_place(place: &str) -> Option<(String, u16)> {
 impl KvFacts {
     fn take(&mut self, part: &str) -> Result<(), String> {
         let (key, value) = part.split_once('=').ok_or_else(|| format!("`{part}` has no `=`"))?;
-        let port = || value.parse::<u16>().ok().filter(|port| *port != 0);
         let count = || value.parse::<u32>().ok().filter(|count| 0 < *count);
-        let ports = || value.split('+').map(|one| one.parse::<u16>().ok()).collect::<Option<Vec<_>>>();
+        let number = |text: &str| text.parse::<u16>().ok().filter(|port| *port != 0);
+        let port = || number(value);
+        let ports = || value.split('+').map(number).collect::<Option<Vec<_>>>();
         let bad = |what: &str| format!("`{part}` wants {what}");
         match key {
-            "kv" => self.address = Some(value.to_owned()),
-            "engine" => self.engine_id = Some(value.to_owned()),
+            // It goes into a request id, and so into a header.
+            "kv" => match split_place(value) {
+                Some(_) => self.address = Some(value.to_owned()),
+                None => return Err(bad("host:port")),
+            },
+            "engine" if !value.is_empty() => self.engine_id = Some(value.to_owned()),
+            "engine" => return Err(bad("an id")),
             "bootstrap" => self.bootstrap_port = Some(port().ok_or_else(|| bad("a port"))?),
-            "side-channel" => self.side_channel_port = Some(port().ok_or_else(|| bad("a port"))?),
+            "side-channel" => match split_place(value) {
+                Some((host, port)) => {
+                    (self.side_channel_host, self.side_channel_port) = (Some(host), Some(port));
+                }
+                None => self.side_channel_port = Some(port().ok_or_else(|| bad("a port, or host:port"))?),
+            },
             "tp" => self.tensor_parallel = Some(count().ok_or_else(|| bad("a number from 1"))?),
             "pp" => self.pipeline_parallel = Some(count().ok_or_else(|| bad("a number from 1"))?),
             "init" => self.init_ports = ports().ok_or_else(|| bad("ports joined by `+`"))?,

@@ -76,6 +76,8 @@ pub(super) async fn run_passes(
     if !passes.warmups.is_empty() {
         let warmup = Pass {
             kind: Kind::Warmup,
+            stage: None,
+            answers: None,
             schedule: vec![Duration::ZERO; passes.warmups.len()],
             requests: passes.warmups,
             max_concurrency: plan.max_concurrency,
@@ -87,6 +89,8 @@ pub(super) async fn run_passes(
     let planned = passes.main.len();
     let main = Pass {
         kind: Kind::Main,
+        stage: None,
+        answers: None,
         requests: passes.main,
         schedule: passes.schedule,
         max_concurrency: plan.max_concurrency,

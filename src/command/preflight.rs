@@ -126,6 +126,8 @@ pub(super) async fn probe(
 ) -> Result<(), Error> {
     let pass = Pass {
         kind: Kind::Probe,
+        stage: None,
+        answers: None,
         requests: vec![request],
         schedule: vec![Duration::ZERO],
         max_concurrency: None,

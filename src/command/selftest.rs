@@ -3,7 +3,7 @@
 use super::child::SimChild;
 use super::requests::Writing;
 use super::{Error, Exit, SelftestPlan, Surroundings, preflight};
-use crate::load::{KeepText, Live, Load, LoadConfig, Pacing, Pass, ReadLimits, Timeouts};
+use crate::load::{KeepText, Live, Load, LoadConfig, Pacing, Pass, Place, ReadLimits, Timeouts};
 use crate::measure::{
     Distribution, Kind, MeasuringErrors, PromptTokensSource, RequestRecord, Stamps, TrueTimes,
 };
@@ -116,7 +116,7 @@ fn load_config(server: &SimChild, world: &Surroundings) -> LoadConfig {
         Workers::Local => (Pacing::Runtime, Stamps::User),
     };
     LoadConfig {
-        address: server.address,
+        places: vec![Place { address: server.address, name: None, greeting: None }],
         tls: None,
         shards: world.host.cores.saturating_sub(1).clamp(1, 16),
         timeouts: Timeouts::default(),
@@ -157,6 +157,8 @@ fn pass(plan: &SelftestPlan, streams: u32, server: &SimChild) -> Result<Pass, Er
     let at = |number: u32| Duration::from_secs_f64(START_S * f64::from(number) / f64::from(streams));
     Ok(Pass {
         kind: Kind::Main,
+        stage: None,
+        answers: None,
         requests: requests.collect(),
         schedule: (0..streams).map(at).collect(),
         max_concurrency: None,

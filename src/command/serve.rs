@@ -11,7 +11,7 @@ use super::recorder::{Recorder, RunDirectory};
 use super::requests::{salt_text, salted};
 use super::{Error, Exit, ServePlan, Surroundings, TargetPlan};
 use super::{earlier, input, result_file, secrets};
-use crate::load::{Live, Load, LoadConfig, Pacing};
+use crate::load::{Live, Load, LoadConfig, Pacing, Place};
 use crate::measure::{Manifest, Stamps};
 use crate::report;
 use crate::runtime::{Clock, Stop, Workers};
@@ -192,7 +192,7 @@ fn load_config(plan: &ServePlan, reached: &Reached, clock: Clock, world: &Surrou
         Workers::Local => (Pacing::Runtime, Stamps::User, 1),
     };
     LoadConfig {
-        address: reached.addresses[0],
+        places: vec![Place { address: reached.addresses[0], name: None, greeting: None }],
         tls: reached.target.tls().cloned(),
         shards,
         timeouts: plan.timeouts,

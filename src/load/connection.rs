@@ -5,6 +5,7 @@ use crate::measure::{Offset, Stamps};
 use nix::errno::Errno;
 use socket2::{Domain, Socket, Type};
 use std::io;
+use std::net::SocketAddr;
 use tokio::net::TcpStream;
 
 /// An open connection to the target.
@@ -99,8 +100,11 @@ impl Connection {
 
 /// Opens a connection; where it is open at once, as on this machine, the first bytes go out in the same breath
 /// instead of after the next round of the reactor. Gives the number of those written so far.
-pub(super) async fn connect_and_write(shard: &ShardContext, bytes: &[u8]) -> io::Result<(TcpStream, usize)> {
-    let address = shard.config.address;
+pub(super) async fn connect_and_write(
+    shard: &ShardContext,
+    address: SocketAddr,
+    bytes: &[u8],
+) -> io::Result<(TcpStream, usize)> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), None)?;
     socket.set_tcp_nodelay(true)?;
     shard.stamp_clock.prepare(&socket);

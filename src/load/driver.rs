@@ -27,8 +27,8 @@ pub(super) struct Driver {
     pub(super) pacing: Pacing,
     pub(super) shards: Vec<UnboundedSender<Job>>,
     pub(super) ended: UnboundedReceiver<Ended>,
-    /// Open connections, the one that was used last on top.
-    pub(super) idle: Vec<Idle>,
+    /// Open connections to each place, the one that was used last on top.
+    pub(super) idle: Vec<Vec<Idle>>,
     pub(super) live: Arc<Live>,
     pub(super) drain_timeout: Duration,
     /// The record of a probe that failed.
@@ -80,7 +80,9 @@ impl Driver {
 
     fn note(&mut self, ended: Ended, pacer: &mut Pacer) {
         pacer.ended(ended.at, ended.failed);
-        self.idle.extend(ended.idle);
+        if let Some(idle) = ended.idle {
+            self.idle[idle.place].push(idle);
+        }
         if ended.probe.is_some() {
             self.failed_probe = ended.probe;
         }
@@ -89,8 +91,9 @@ impl Driver {
     /// Stamps and writes the request on an open connection, or leaves both to a shard, under TLS always; false when
     /// no shard could take it.
     fn send(&mut self, pass: &Arc<PassShared>, turn: Turn) -> bool {
-        let bytes = &pass.requests[turn.index].bytes;
-        while let Some(Idle { shard, connection }) = self.idle.pop() {
+        let request = &pass.requests[turn.index];
+        let bytes = &request.bytes;
+        while let Some(Idle { shard, connection, .. }) = self.idle[request.place].pop() {
             if !connection.is_quiet() {
                 continue;
             }

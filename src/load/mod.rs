@@ -8,6 +8,7 @@ mod driver;
 mod leg_usage;
 mod live;
 mod pacer;
+mod preconnect;
 mod reading;
 #[cfg(test)]
 mod reading_tests;
@@ -44,8 +45,8 @@ pub type Sink = Arc<dyn Fn(Vec<RequestRecord>) + Send + Sync>;
 /// What all passes of a load have in common.
 #[derive(Clone, Debug)]
 pub struct LoadConfig {
-    /// Where to connect.
-    pub address: SocketAddr,
+    /// Where to connect: at least one place, which a request names by its number.
+    pub places: Vec<Place>,
     /// How to speak TLS there; `None` for plain HTTP.
     pub tls: Option<Tls>,
     /// Threads that read, at least 1.
@@ -79,6 +80,20 @@ pub enum KeepText {
     /// All.
     All,
 }
+
+/// A place that takes requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Where to connect.
+    pub address: SocketAddr,
+    /// What its records call it; `None` where there is only one.
+    pub name: Option<String>,
+    /// A small request that makes a connection opened ahead known to both ends.
+    pub greeting: Option<Vec<u8>>,
+}
+
+/// Takes the whole body of an ok answer that is no stream, with the number of its request within the pass.
+pub type Answers = Arc<dyn Fn(usize, Vec<u8>) + Send + Sync>;
 
 /// How the pacer waits for the next send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +139,8 @@ impl Default for Timeouts {
 pub struct Prepared {
     /// Its id.
     pub id: String,
+    /// Number of the place it goes to.
+    pub place: usize,
     /// Head and body.
     pub bytes: Vec<u8>,
     /// Tokens of its prompt …
@@ -137,10 +154,14 @@ pub struct Prepared {
 }
 
 /// Requests that are sent by one schedule.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Pass {
     /// Why they are sent.
     pub kind: Kind,
+    /// The batch that they belong to.
+    pub stage: Option<u32>,
+    /// Who wants their answers, where these are no streams.
+    pub answers: Option<Answers>,
     /// What is sent.
     pub requests: Vec<Prepared>,
     /// When, from the start of the pass; as long as `requests`, ascending.
@@ -166,13 +187,15 @@ pub struct PassReport {
     pub ending: Ending,
     /// The record of a probe that failed.
     pub failed_probe: Option<Box<RequestRecord>>,
-    /// What was seen of the client meanwhile; the main pass only.
+    /// What was seen of the client meanwhile; measured passes only.
     pub watch: Option<WatchReport>,
 }
 
 /// A pass as its shards see it.
 struct PassShared {
     kind: Kind,
+    stage: Option<u32>,
+    answers: Option<Answers>,
     first_i: u32,
     requests: Vec<Prepared>,
 }
@@ -180,6 +203,7 @@ struct PassShared {
 /// An open connection between two requests, registered with the shard that reads it.
 struct Idle {
     shard: usize,
+    place: usize,
     connection: Connection,
 }
 
@@ -221,7 +245,7 @@ impl Load {
             pacing: config.pacing,
             shards: senders,
             ended,
-            idle: Vec::new(),
+            idle: config.places.iter().map(|_| Vec::new()).collect(),
             live: Arc::clone(&live),
             drain_timeout: config.timeouts.drain,
             failed_probe: None,
@@ -241,13 +265,19 @@ impl Load {
             max_duration: pass.max_duration,
             max_error_rate: pass.max_error_rate,
         };
-        let shared = Arc::new(PassShared { kind: pass.kind, first_i: self.next_i, requests: pass.requests });
+        let shared = Arc::new(PassShared {
+            kind: pass.kind,
+            stage: pass.stage,
+            answers: pass.answers,
+            first_i: self.next_i,
+            requests: pass.requests,
+        });
         let watch = match pass.kind {
-            Kind::Main => {
+            Kind::Main | Kind::Replica => {
                 let (live, shards) = (Arc::clone(&self.live), driver.shards.clone());
                 Some(Watch::start(self.config.workers, self.config.clock, live, shards).await?)
             }
-            Kind::Probe | Kind::Warmup => None,
+            _ => None,
         };
         let sending = driver.run(shared, pass.schedule, limits, stop);
         let done = self.config.workers.start("pacer", sending)?.join().await;
@@ -260,6 +290,21 @@ impl Load {
         self.driver = Some(driver);
         self.next_i += report.sent as u32;
         Ok(report)
+    }
+
+    /// Opens connections ahead, so many to each place beside those that are open, and greets on each where the place
+    /// has a greeting. Gives why some could not be opened.
+    ///
+    /// # Errors
+    /// When a thread of the load has died.
+    pub async fn preconnect(&mut self, wanted: &[usize]) -> io::Result<Vec<String>> {
+        let driver = self.driver.as_mut().ok_or_else(|| io::Error::other("the pacer's thread has died"))?;
+        preconnect::open_ahead(driver, wanted).await
+    }
+
+    /// The number that the next request of this load will have.
+    pub fn next_number(&self) -> u32 {
+        self.next_i
     }
 
     /// Closes the connections and waits until every record is with the sink.

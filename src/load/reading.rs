@@ -3,10 +3,10 @@ use super::tally::{Tally, TokenEvent};
 use crate::measure::{
     EndedIn, Flag, Offset, Outcome, RequestRecord, Rules, StreamFacts, StreamFault, TransportEnd,
 };
-use crate::wire::Secret;
 use crate::wire::http1::{Head, Http1Error, Limits, Part, ResponseReader};
 use crate::wire::openai::{Answer, BadChunk, Chunk, ChunkReader, Piece, read_answer};
 use crate::wire::sse::{Event, Splitter};
+use crate::wire::{Secret, server_timing};
 use std::sync::Arc;
 
 /// Reads one response into its record: bytes and stamps in, no sockets, no clock.
@@ -27,7 +27,9 @@ pub(super) struct Reading {
     /// When the last bytes came.
     last_bytes: Offset,
     /// The body as far as it held no event: an error page, or an answer that is no stream.
-    opening: Vec<u8>,
+    pub(super) opening: Vec<u8>,
+    /// How much of that is kept.
+    most_opening: usize,
     tally: Tally,
 }
 
@@ -56,7 +58,9 @@ impl Default for ReadLimits {
 }
 
 /// Bytes of a body without events that are kept to tell what it is.
-const OPENING: usize = 64 << 10;
+pub(super) const OPENING: usize = 64 << 10;
+/// Bytes of an answer that somebody wants: its KV's block numbers may be many.
+pub(super) const ANSWER: usize = 16 << 20;
 /// Bytes of an explanation that go into the record.
 const ERROR_TEXT: usize = 2 << 10;
 
@@ -80,8 +84,15 @@ impl Reading {
             phase: EndedIn::Queue,
             last_bytes: Offset::default(),
             opening: Vec::new(),
+            most_opening: OPENING,
             tally: Tally::new(keep_text != KeepText::Nothing),
         }
+    }
+
+    /// Keeps so much of a body without events.
+    pub(super) fn keeping(mut self, most: usize) -> Self {
+        self.most_opening = most;
+        self
     }
 
     /// Notes how far the request itself has come.
@@ -169,6 +180,7 @@ impl Reading {
         self.record.http_status = Some(head.status);
         self.facts.status = Some(head.status);
         self.keep_alive = head.keep_alive;
+        self.record.server_timing = head.server_timing.as_deref().and_then(server_timing);
         if let Some(encoding) = head.content_encoding {
             self.facts.encoded = true;
             self.explain(|| format!("content-encoding `{encoding}`, which was not asked for"));
@@ -180,7 +192,7 @@ impl Reading {
 
     fn body(&mut self, splitter: &mut Splitter, piece: &[u8], at: Offset) -> Result<(), TransportEnd> {
         if !self.facts.answered {
-            let room = OPENING - self.opening.len();
+            let room = self.most_opening - self.opening.len();
             self.opening.extend_from_slice(&piece[..piece.len().min(room)]);
         }
         if !self.is_stream() {

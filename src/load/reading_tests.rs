@@ -261,3 +261,12 @@ fn a_role_chunk_is_stamped_but_is_no_token() {
         (Some(Offset::from_tenths(200)), Some(Offset::from_tenths(300)))
     );
 }
+
+#[test]
+fn a_proxys_account_of_its_time_is_kept() {
+    let head = "HTTP/1.1 200 OK\r\nserver-timing: queue;dur=0.5\r\nServer-Timing: prefill;dur=31.25, <b>;dur=1\r\n\r\n";
+    let got = read(1, &[head, &token("a"), &finish("a"), DONE]);
+    let expected = [("prefill".to_owned(), 31.25), ("queue".to_owned(), 0.5)];
+    assert_eq!(got.server_timing, Some(expected.into_iter().collect()));
+    assert_eq!(read(1, &[HEAD, &token("a"), &finish("a"), DONE]).server_timing, None);
+}

@@ -4,7 +4,7 @@ use super::pacer::Turn;
 use super::stamp::{ReadBuffer, StampClock};
 use super::stream::{Open, Stream};
 use super::watch::thread_cpu;
-use super::{LoadConfig, PassShared, Sink};
+use super::{Idle, LoadConfig, PassShared, Sink, preconnect};
 use crate::measure::RequestRecord;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,6 +17,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 pub(super) enum Job {
     /// Read this request's answer, after connecting and writing it where that has not been done.
     Start(Arc<PassShared>, Turn, Option<Open>),
+    /// Open a connection to this place and hand it back.
+    Connect(usize, oneshot::Sender<Result<Idle, String>>),
     /// Drop everything that is in flight.
     Cancel,
     /// Tell the processor time that this shard's thread has used.
@@ -91,6 +93,10 @@ pub(super) async fn run(context: Arc<ShardContext>, mut jobs: UnboundedReceiver<
                 Some(Job::Start(pass, turn, open)) => {
                     let sent = open.as_ref().and_then(|open| open.sent);
                     streams.spawn(Stream::new(Arc::clone(&context), pass, turn, sent).run(open));
+                }
+                Some(Job::Connect(place, reply)) => {
+                    let opening = preconnect::open(Arc::clone(&context), place);
+                    streams.spawn(async move { drop(reply.send(opening.await)) });
                 }
                 Some(Job::Cancel) => streams.abort_all(),
                 Some(Job::Usage(reply)) => drop(reply.send(thread_cpu())),

@@ -1,7 +1,7 @@
 use super::connection::{Close, Connection, connect_and_write};
 use super::driver::Ended;
 use super::pacer::Turn;
-use super::reading::{Progress, Reading};
+use super::reading::{ANSWER, OPENING, Progress, Reading};
 use super::shard::ShardContext;
 use super::tls::Hello;
 use super::{Idle, PassShared};
@@ -167,7 +167,8 @@ impl Stream {
         patience: Offset,
     ) -> Result<(TcpStream, usize), TransportEnd> {
         let shard = Arc::clone(&self.shard);
-        let opening = connect_and_write(&shard, first);
+        let address = shard.config.places[self.pass.requests[self.turn.index].place].address;
+        let opening = connect_and_write(&shard, address, first);
         let (deadline, deadline_end) = self.deadline();
         self.reading().reached(EndedIn::Connect);
         match timeout_at(shard.config.clock.at(patience.min(deadline).into()), opening).await {
@@ -303,6 +304,7 @@ impl Drop for Stream {
         let now = self.shard.stamp_clock.now();
         let at = self.last_read.filter(|_| end == TransportEnd::Complete).unwrap_or(now);
         let reusable = end == TransportEnd::Complete && reading.reusable();
+        let answer = self.pass.answers.as_ref().map(|answers| (answers, reading.opening.clone()));
         let finished = catch_unwind(AssertUnwindSafe(|| reading.finish(end, at)));
         let mut record = finished.unwrap_or_else(|_| {
             new_reading(&self.shard, &self.pass, self.turn, None).finish(TransportEnd::Internal, at)
@@ -310,13 +312,17 @@ impl Drop for Stream {
         if record.outcome == Outcome::Internal {
             record.error.get_or_insert_with(|| "a task of pdbench panicked".into());
         }
+        if let Some((answers, body)) = answer.filter(|_| record.is_ok()) {
+            answers(self.turn.index, body);
+        }
         self.count();
         self.shard.live.ended(&record);
-        let idle = self
-            .connection
-            .take()
-            .filter(|_| reusable)
-            .map(|connection| Idle { shard: self.shard.number, connection });
+        let place = self.pass.requests[self.turn.index].place;
+        let idle = self.connection.take().filter(|_| reusable).map(|connection| Idle {
+            shard: self.shard.number,
+            place,
+            connection,
+        });
         let failed = record.outcome.is_failure();
         let probe = (record.kind == Kind::Probe && failed).then(|| Box::new(record.clone()));
         self.shard.hand_over(Ended { at, failed, probe, idle }, record);
@@ -363,7 +369,11 @@ fn new_reading(shard: &ShardContext, pass: &PassShared, turn: Turn, sent: Option
         ignore_eos: request.ignore_eos,
         prompt_tokens: request.prompt_tokens,
         prompt_tokens_source: request.prompt_tokens_source,
+        node: shard.config.places[request.place].name.clone(),
+        stage: pass.stage,
         ..RequestRecord::due(pass.first_i + turn.index as u32, pass.kind, request.id.clone(), turn.scheduled)
     };
-    Reading::new(record, shard.config.read_limits, shard.config.keep_text, Arc::clone(&shard.config.secrets))
+    let keep = if pass.answers.is_some() { ANSWER } else { OPENING };
+    let config = &shard.config;
+    Reading::new(record, config.read_limits, config.keep_text, Arc::clone(&config.secrets)).keeping(keep)
 }

@@ -75,6 +75,11 @@ pub(super) fn client_lag(record: &RequestRecord, definition: Definition) -> Opti
     client_side(record, definition).map(|(ready, sent)| sent.ms_since(ready).max(0.0))
 }
 
+/// What a proxy tells about an ok request under this name.
+pub(super) fn proxy_time(record: &RequestRecord, name: &str) -> Option<f64> {
+    record.server_timing.as_ref().filter(|_| record.is_ok())?.get(name).copied()
+}
+
 /// A latency from the send as one from the schedule.
 pub(super) fn since_due(record: &RequestRecord, from_send: Option<f64>) -> Option<f64> {
     Some(from_send? + record.sent?.ms_since(record.scheduled))
@@ -165,6 +170,18 @@ mod tests {
         }
         assert_eq!(values("e2el", &buffered, Strict), [100.0]);
         assert_eq!(values("ttft", &buffered, Vllm), [100.0]);
+    }
+
+    #[test]
+    fn what_a_proxy_tells_counts_for_ok_answers() {
+        let timing = [("queue".to_owned(), 0.5), ("decode-head".to_owned(), 7.25)].into_iter().collect();
+        let told = RequestRecord { server_timing: Some(timing), ..record("0 100 150") };
+        let cut = RequestRecord { outcome: Outcome::Truncated, ..told.clone() };
+        assert_eq!(values("proxy_queue", &told, Strict), [0.5]);
+        assert_eq!(values("proxy_decode_head", &told, Strict), [7.25]);
+        for (key, record) in [("proxy_prefill", &told), ("proxy_kv_ready", &told), ("proxy_queue", &cut)] {
+            assert_eq!(values(key, record, Strict), [0.0; 0], "{key}");
+        }
     }
 
     #[test]

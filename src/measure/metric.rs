@@ -1,5 +1,5 @@
 use super::RequestRecord;
-use super::formula::{client_lag, e2el, itl, queue_time, since_due, tpot, ttft};
+use super::formula::{client_lag, e2el, itl, proxy_time, queue_time, since_due, tpot, ttft};
 
 /// Whose definition of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,6 +46,15 @@ pub enum VllmNeeds {
     LimitAndRate,
 }
 
+/// Who tells the values of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToldBy {
+    /// Our own stamps: every run has it.
+    Stamps,
+    /// A proxy, in the header `Server-Timing`: a run has it where one did.
+    Proxy,
+}
+
 /// What `vllm bench serve` calls a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VllmNames {
@@ -76,6 +85,8 @@ pub struct Metric {
     pub formula: &'static str,
     /// How many values a record has.
     pub per: Per,
+    /// Who tells them.
+    pub told_by: ToldBy,
     /// What vLLM calls it; `None` where vLLM has no such metric.
     pub vllm: Option<VllmNames>,
     /// Key of the metric that measures the same from the schedule instead of the send.
@@ -95,11 +106,15 @@ const PLAIN: Metric = Metric {
     better: Better::Lower,
     formula: "",
     per: Per::Request,
+    told_by: ToldBy::Stamps,
     vllm: None,
     from_schedule: None,
     vllm_goodput_default: None,
     values: |_, _, _| {},
 };
+
+/// A part of the latency that a proxy tells.
+const BY_PROXY: Metric = Metric { told_by: ToldBy::Proxy, ..PLAIN };
 
 /// All metrics, in the order of reports. METRICS.md has the whole definitions.
 pub const METRICS: &[Metric] = &[
@@ -192,6 +207,38 @@ pub const METRICS: &[Metric] = &[
             one(both.map(|(queue, e2el)| queue + e2el), sink);
         },
         ..PLAIN
+    },
+    Metric {
+        key: "proxy_queue",
+        short: "Px queue",
+        name: "Proxy: queue",
+        formula: "Server-Timing `queue`: from the request's arrival to the prefill leg's send",
+        values: |record, _, sink| one(proxy_time(record, "queue"), sink),
+        ..BY_PROXY
+    },
+    Metric {
+        key: "proxy_prefill",
+        short: "Px prefill",
+        name: "Proxy: prefill leg",
+        formula: "Server-Timing `prefill`: the prefill leg from its send to its end",
+        values: |record, _, sink| one(proxy_time(record, "prefill"), sink),
+        ..BY_PROXY
+    },
+    Metric {
+        key: "proxy_kv_ready",
+        short: "Px KV",
+        name: "Proxy: KV ready",
+        formula: "Server-Timing `kv-ready`: the wait for word that the KV is there",
+        values: |record, _, sink| one(proxy_time(record, "kv-ready"), sink),
+        ..BY_PROXY
+    },
+    Metric {
+        key: "proxy_decode_head",
+        short: "Px decode",
+        name: "Proxy: decode head",
+        formula: "Server-Timing `decode-head`: from the decode leg's send to its response head",
+        values: |record, _, sink| one(proxy_time(record, "decode-head"), sink),
+        ..BY_PROXY
     },
 ];
 

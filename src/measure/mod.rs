@@ -11,6 +11,7 @@ mod metric;
 mod notice;
 mod offset;
 mod outcome;
+mod plateau;
 mod record;
 mod run;
 mod slo;
@@ -27,9 +28,10 @@ mod warning;
 
 pub use distribution::{Distribution, INTERVAL_METHOD, PERCENTILE_METHOD, Percentile};
 pub use events::EventTimes;
-pub use metric::{Better, Definition, METRICS, Metric, Per, Unit, VllmNames, VllmNeeds};
+pub use metric::{Better, Definition, METRICS, Metric, Per, ToldBy, Unit, VllmNames, VllmNeeds};
 pub use offset::Offset;
 pub use outcome::{EndedIn, Outcome, Rules, StreamFacts, StreamFault, TransportEnd};
+pub use plateau::{Batch, BatchBin, BatchFault, BatchNote, DecodeSide, NodeShare, Plateau, Prompts, WhyNot};
 pub use record::{Flag, Flags, Kind, OutputTokensSource, PromptTokensSource, RequestRecord, Stamps};
 pub use run::{
     DatasetFacts, Detail, Host, Manifest, RampUp, Run, RunFile, SCHEMA, Settings, State, TargetFacts,

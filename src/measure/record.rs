@@ -1,4 +1,5 @@
 use super::{EndedIn, EventTimes, Offset, Outcome};
+use crate::wire::ServerTiming;
 use crate::wire::openai::Usage;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -13,6 +14,10 @@ pub enum Kind {
     Warmup,
     /// The measured load.
     Main,
+    /// Puts the KV of the replicas to come where they find it.
+    Prefill,
+    /// One of many equal decode requests that are held to be in flight at the same time.
+    Replica,
 }
 
 /// Which clock stamped what came from the socket.
@@ -148,6 +153,15 @@ pub struct RequestRecord {
     pub flags: Flags,
     /// Bytes read from the socket.
     pub bytes: u64,
+    /// The instance that it went to, as `host:port`, where the sender chose among several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Number, from 0, of the batch that it belongs to, in a run of several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<u32>,
+    /// Where a proxy says its time went, milliseconds by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_timing: Option<ServerTiming>,
     /// Sends of this request in this run, from 1; above 1 only in a further pass.
     pub attempt: u32,
     /// The answer's text, where it is kept.
@@ -187,6 +201,9 @@ impl RequestRecord {
             error: None,
             flags: Flags::new(),
             bytes: 0,
+            node: None,
+            stage: None,
+            server_timing: None,
             attempt: 1,
             text: None,
         }
@@ -204,7 +221,7 @@ impl RequestRecord {
 
     /// True when it is part of the measured load.
     pub fn is_main(&self) -> bool {
-        self.kind == Kind::Main
+        matches!(self.kind, Kind::Main | Kind::Replica)
     }
 
     /// True when the flag was counted at least once.

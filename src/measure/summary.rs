@@ -1,6 +1,6 @@
 use super::{
-    ClientVerdict, Definition, Distribution, Flag, METRICS, Outcome, RequestRecord, Run, Steady, Validity,
-    Warning, notice, span,
+    ClientVerdict, Definition, Distribution, Flag, METRICS, Outcome, RequestRecord, Run, Steady, ToldBy,
+    Validity, Warning, notice, span,
 };
 use serde::{Deserialize, Serialize};
 
@@ -217,9 +217,11 @@ impl View {
         let input: u64 = ok().map(|record| u64::from(record.prompt_tokens)).sum();
         let good = || ok().filter(|record| settings.slo.met_by(record, definition)).count() as u64;
         let percentiles = settings.all_percentiles();
-        let metrics = METRICS.iter().map(|metric| Measured {
-            key: metric.key.to_owned(),
-            distribution: Distribution::of(metric.collect(run.main(), definition), &percentiles),
+        let metrics = METRICS.iter().filter_map(|metric| {
+            let values = metric.collect(run.main(), definition);
+            let told = metric.told_by == ToldBy::Stamps || !values.is_empty();
+            let distribution = || Distribution::of(values, &percentiles);
+            told.then(|| Measured { key: metric.key.to_owned(), distribution: distribution() })
         });
         Self {
             duration_s,
@@ -283,8 +285,14 @@ mod tests {
     }
 
     #[test]
-    fn both_views_have_every_metric_in_the_tables_order() {
-        let summary = Summary::of(&run(vec![record("0 100 150")]));
+    fn both_views_have_every_metric_in_the_tables_order_and_a_proxys_where_one_told_them() {
+        let plain = Summary::of(&run(vec![record("0 100 150")]));
+        let ours = METRICS.iter().filter(|metric| metric.told_by == ToldBy::Stamps).count();
+        assert_eq!(plain.strict.metrics.len(), ours);
+        let names = ["queue", "prefill", "kv-ready", "decode-head"];
+        let timing = names.map(|name| (name.to_owned(), 1.0)).into_iter().collect();
+        let told = RequestRecord { server_timing: Some(timing), ..record("0 100 150") };
+        let summary = Summary::of(&run(vec![told]));
         for view in [&summary.strict, &summary.vllm] {
             let keys: Vec<&str> = view.metrics.iter().map(|measured| measured.key.as_str()).collect();
             assert_eq!(keys, METRICS.iter().map(|metric| metric.key).collect::<Vec<_>>());

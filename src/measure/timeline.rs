@@ -129,7 +129,7 @@ impl Ruler {
 }
 
 /// The least width with which no more than [`MOST_BINS`] bins cover the length.
-fn wide_enough(length: u64) -> u64 {
+pub(super) fn wide_enough(length: u64) -> u64 {
     let fits = |width: &u64| length.div_ceil(*width) <= MOST_BINS;
     let widest = WIDTHS[WIDTHS.len() - 1] * TENTH;
     let width = WIDTHS.into_iter().map(|tenths| tenths * TENTH).find(fits);

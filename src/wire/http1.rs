@@ -50,6 +50,8 @@ pub struct Head {
     pub content_encoding: Option<String>,
     /// `location`.
     pub location: Option<String>,
+    /// `server-timing`, as it came; several such headers as one list.
+    pub server_timing: Option<String>,
 }
 
 /// A response that is not HTTP/1.1 or passes a limit.
@@ -258,6 +260,12 @@ fn parse_head(bytes: &[u8]) -> Result<(Head, State), Http1Error> {
                 head.content_encoding = Some(value);
             }
             "location" => head.location = Some(value),
+            "server-timing" => {
+                head.server_timing = Some(match head.server_timing.take() {
+                    Some(before) => before + "," + &value,
+                    None => value,
+                });
+            }
             _ => {}
         }
     }

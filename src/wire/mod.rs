@@ -1,5 +1,5 @@
 //! Protocols as pure code: bytes in, values out, and the other way round. HTTP/1.1 responses, event
-//! streams, OpenAI bodies and chunks, where requests go and who is believed to be there.
+//! streams, OpenAI bodies and chunks, the legs of a PD request, ZMTP, where requests go and who is believed to be there.
 //! Deliberately absent: sockets, clocks, and any opinion on what a fault means for a measurement.
 
 mod certificates;
@@ -8,10 +8,13 @@ pub mod http1;
 mod object;
 pub mod openai;
 pub mod prometheus;
+mod server_timing;
 pub mod sse;
 mod target;
 mod tls;
+pub mod zmtp;
 
 pub use object::Object;
+pub use server_timing::{ServerTiming, server_timing};
 pub use target::{Endpoint, Secret, Target, TargetError};
 pub use tls::{Tls, TlsError, Trust, certificates, distrustful, tls_fault};

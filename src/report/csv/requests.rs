@@ -25,6 +25,8 @@ const BEFORE: &[Column] = &[
 const AFTER: &[Column] = &[
     ("events", |record| record.events.len().to_string()),
     ("coalesced", |record| record.flags.get(&Flag::Coalesced).copied().unwrap_or(0).to_string()),
+    ("node", |record| text_cell(record.node.as_deref().unwrap_or_default())),
+    ("stage", |record| cell(record.stage)),
     ("prompt_tokens", |record| record.prompt_tokens.to_string()),
     ("output_tokens", |record| record.output_tokens.to_string()),
     ("cached_tokens", |record| cell(record.cached_tokens)),

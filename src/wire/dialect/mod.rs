@@ -3,11 +3,37 @@
 //! proxies in use with it. Pure.
 //! Deliberately absent: sockets, the choice of instances, waiting.
 
+//!
+//! What every dialect does to the prefill body: one token to make, `max_completion_tokens` with it, and `min_tokens`
+//! above 1 lowered to 1, since vLLM refuses a request whose least is more than its most. Whatever else a client sent
+//! survives on both legs. `n` is passed on.
+//!
+//! A prefill has to end by length for most connectors: the NIXL ones hand the KV over after an end-of-sequence token
+//! too, Mooncake's drops the transfer then. Only the Ascend proxies guard against that, by `min_tokens` 1, and so do
+//! their two dialects here. The others leave the client's sampling alone: who loads such a deployment sends
+//! `ignore_eos` or `min_tokens`.
+
+mod body;
+mod events;
+mod join;
+mod layerwise;
+mod lmcache;
+mod mooncake;
+mod nixl;
+mod p2p_addr;
 mod plain;
+mod sglang;
+#[cfg(test)]
+mod tests;
+
+pub use join::{Joiner, shown_alone, whole_answer};
+pub use layerwise::{BadCall, Call};
+pub use mooncake::{BadBootstrap, engines};
 
 use super::{Endpoint, Object};
 use crate::cluster::Node;
 use serde_json::value::RawValue;
+use std::fmt;
 
 /// What the legs carry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -85,6 +111,37 @@ pub struct Leg {
     pub body: Vec<u8>,
 }
 
+/// What has to be known before the first leg can be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Before {
+    /// Nothing.
+    Nothing,
+    /// The engines of the prefill instance, by rank: GET it from its bootstrap server once, when the instance is
+    /// healthy, and read it with [`engines`]. The instance's `kv.engine_id` is that of the pair's rank then.
+    Bootstrap {
+        /// Host and port of the bootstrap server, as a URL's authority.
+        authority: String,
+        /// Path of the question.
+        path: &'static str,
+    },
+    /// The ids of the prompt's tokens: POST this to an instance, the answer's `tokens` are [`Asked::token_ids`].
+    Tokenize {
+        /// Path of the question.
+        path: &'static str,
+        /// Its JSON.
+        body: Vec<u8>,
+    },
+}
+
+/// What a prefill instance tells, by ZMQ, when the KV has arrived at the decode instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// The id that it names.
+    pub request_id: String,
+    /// How often it comes: once from each tensor parallel rank.
+    pub times: usize,
+}
+
 /// Why a leg cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DialectError {
@@ -97,6 +154,14 @@ pub enum DialectError {
         fact: &'static str,
         /// The instance.
         node: String,
+    },
+    /// The dialect has no way to say what the client asks for.
+    #[error("dialect {dialect} cannot carry {what}")]
+    Unsupported {
+        /// Which dialect.
+        dialect: &'static str,
+        /// What it cannot carry, and what the client may do.
+        what: &'static str,
     },
     /// The other leg did not say what this one needs.
     #[error("the {leg} instance answered without `{field}`, which dialect {dialect} hands on")]
@@ -154,33 +219,135 @@ impl Dialect {
         self == Dialect::Plain
     }
 
+    /// What has to be asked before the legs of this request can be made.
+    pub fn asks_before(self, asked: &Asked, prefill: &Node) -> Before {
+        match self {
+            Dialect::MooncakeP2p if prefill.kv.engine_id.is_none() => {
+                Before::Bootstrap { authority: mooncake::bootstrap(prefill), path: "/query" }
+            }
+            Dialect::Lmcache if lmcache::prompt_ids(asked).is_none() => {
+                Before::Tokenize { path: "/tokenize", body: lmcache::tokenize_body(asked) }
+            }
+            _ => Before::Nothing,
+        }
+    }
+
     /// The prefill leg. `called_with` is what the decode instance sent to the metaserver, in
     /// [`Order::DecodeFirst`].
     ///
     /// # Errors
-    /// When a fact of the deployment or of the other leg is missing.
+    /// When a fact of the deployment or of the other leg is missing, or the dialect cannot carry the request.
     pub fn prefill_leg(
         self,
         asked: &Asked,
         pair: &Pair<'_>,
         called_with: Option<&RawValue>,
     ) -> Result<Leg, DialectError> {
-        let _ = called_with;
-        Ok(plain::prefill_leg(asked, pair))
+        self.check(asked)?;
+        match self {
+            Dialect::Plain => Ok(plain::prefill_leg(asked, pair)),
+            Dialect::NixlPull => Ok(nixl::pull_prefill_leg(asked, pair)),
+            Dialect::Ascend => Ok(nixl::ascend_prefill_leg(asked, pair)),
+            Dialect::NixlPush => Ok(nixl::push_prefill_leg(asked, pair)),
+            Dialect::MooncakeP2p => Ok(mooncake::prefill_leg(asked, pair)),
+            Dialect::P2pAddr => p2p_addr::prefill_leg(asked, pair),
+            Dialect::Lmcache => lmcache::prefill_leg(asked, pair),
+            Dialect::AscendLayerwise => layerwise::prefill_leg(asked, pair, called_with),
+            Dialect::Sglang => Ok(sglang::leg(asked, pair)),
+        }
     }
 
     /// The decode leg. `answer` is the whole answer of the prefill instance, in [`Order::PrefillFirst`].
     ///
     /// # Errors
-    /// When a fact of the deployment or of the other leg is missing.
+    /// When a fact of the deployment or of the other leg is missing, or the dialect cannot carry the request.
     pub fn decode_leg(
         self,
         asked: &Asked,
         pair: &Pair<'_>,
         answer: Option<&Object>,
     ) -> Result<Leg, DialectError> {
-        let _ = answer;
-        Ok(plain::decode_leg(asked, pair))
+        self.check(asked)?;
+        match self {
+            Dialect::Plain => Ok(plain::decode_leg(asked, pair)),
+            Dialect::NixlPull | Dialect::Ascend => nixl::pull_decode_leg(self, asked, pair, answer),
+            Dialect::NixlPush => nixl::push_decode_leg(asked, pair),
+            Dialect::MooncakeP2p => mooncake::decode_leg(asked, pair),
+            Dialect::P2pAddr => p2p_addr::decode_leg(asked, pair),
+            Dialect::Lmcache => lmcache::decode_leg(asked, answer, pair),
+            Dialect::AscendLayerwise => Ok(layerwise::decode_leg(asked, pair)),
+            Dialect::Sglang => Ok(sglang::leg(asked, pair)),
+        }
+    }
+
+    /// Whether the prefill instance's answer is the whole answer, so that no decode leg is due: only where the decode
+    /// leg goes on behind the first token.
+    pub fn ends_with_prefill(self, asked: &Asked, answer: &Object) -> bool {
+        self == Dialect::Lmcache && lmcache::is_whole(asked, answer)
+    }
+
+    /// What tells that the KV is at the decode instance, where the prefill's answer does not.
+    pub fn notice(self, pair: &Pair<'_>) -> Option<Notice> {
+        (self == Dialect::Lmcache).then(|| lmcache::notice(pair))
+    }
+
+    /// Whether the client's first token can come from the prefill leg: the leg ends before the other begins.
+    pub fn shows_first_token(self) -> bool {
+        self.order() == Order::PrefillFirst
+    }
+
+    /// Whether it always does: the decode leg does not make the first token again.
+    pub fn continues_prefill(self) -> bool {
+        self == Dialect::Lmcache
+    }
+
+    /// Lists of prompts where the KV belongs to one request. vLLM answers a list with the parameters of its first
+    /// prompt, so that the others would be decoded upon foreign KV.
+    fn check(self, asked: &Asked) -> Result<(), DialectError> {
+        let one_by_one =
+            !matches!(self, Dialect::Plain | Dialect::P2pAddr | Dialect::Sglang) && 1 < asked.prompts();
+        match one_by_one {
+            true => Err(DialectError::Unsupported {
+                dialect: self.name(),
+                what: "a list of prompts, whose KV it could not tell apart: send each in a request of its own",
+            }),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Asked {
+    /// Whether the client wants a stream.
+    pub fn streams(&self) -> bool {
+        self.body.get::<bool>("stream").unwrap_or(false)
+    }
+
+    /// How many prompts the body has: more than one only in a list of them.
+    pub fn prompts(&self) -> usize {
+        let list: Option<Vec<&RawValue>> = self.body.get("prompt");
+        let numbers =
+            |list: &[&RawValue]| list.first().is_some_and(|first| !first.get().starts_with(['"', '[']));
+        match list {
+            Some(list) if !numbers(&list) => list.len(),
+            _ => 1,
+        }
+    }
+}
+
+impl DialectError {
+    /// The HTTP status that says whose fault it is: the client's request, the deployment's description, the instance.
+    pub fn status(&self) -> u16 {
+        match self {
+            DialectError::Unsupported { .. } => 400,
+            DialectError::MissingFact { .. } => 500,
+            DialectError::MissingField { .. } => 502,
+        }
+    }
+}
+
+impl fmt::Display for Dialect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -1,0 +1,84 @@
+//! Watches instances: one task each, which asks `/health` in turn, or at once when a leg to the instance failed.
+
+use super::Proxy;
+use super::answer::Answer;
+use super::forward::request_bytes;
+use super::instance::Instance;
+use super::upstream::{self, connect};
+use crate::wire::Object;
+use std::sync::Arc;
+use tokio::time::{sleep, timeout};
+
+/// Most bytes read of an answer about an instance.
+const LONGEST: usize = 1 << 20;
+
+/// Watches an instance until it is removed.
+pub(super) async fn watch(proxy: Arc<Proxy>, instance: Arc<Instance>) {
+    let health = proxy.config.health;
+    while !instance.is_removed() {
+        let checked = timeout(health.timeout, check(&proxy, &instance)).await;
+        match checked.unwrap_or_else(|_| Err(format!("no answer to /health within {:?}", health.timeout))) {
+            Ok(()) => {
+                if !instance.is_up() {
+                    learn(&proxy, &instance).await;
+                }
+                instance.admit();
+            }
+            Err(why) => instance.mark_down(&why),
+        }
+        let interval = if instance.is_up() { health.interval } else { health.interval_down };
+        tokio::select! {
+            () = sleep(interval) => {}
+            () = instance.suspicion.notified() => {}
+        }
+    }
+}
+
+/// One `GET /health` on a connection of its own, so that what is checked includes taking one. A server without that
+/// path is one that answers.
+async fn check(proxy: &Proxy, instance: &Arc<Instance>) -> Result<(), String> {
+    let connection = connect(instance, proxy.config.timeouts.connect).await.map_err(|fault| fault.message)?;
+    let request = request_bytes("GET", "/health", &instance.name, "connection: close\r\n", b"");
+    let answered = upstream::status(connection, &request, &proxy.config.timeouts).await;
+    match answered.map_err(|fault| fault.message)? {
+        200..300 | 404 | 405 => Ok(()),
+        status => Err(format!("/health answers {status}")),
+    }
+}
+
+/// Asks an instance that comes up how long a context it holds, where nobody has said it.
+async fn learn(proxy: &Proxy, instance: &Arc<Instance>) {
+    if instance.knows_max_model_len() {
+        return;
+    }
+    let asked = timeout(proxy.config.health.timeout, get(proxy, instance, "/v1/models")).await;
+    let Ok(Some(bytes)) = asked else { return };
+    let models = Object::parse(&bytes).ok().and_then(|models| models.get::<Vec<Object>>("data"));
+    let longest = models.iter().flatten().filter_map(|model| model.get::<u64>("max_model_len")).max();
+    if let Some(longest) = longest {
+        instance.learn_max_model_len(longest);
+    }
+}
+
+/// The body of a successful `GET`.
+pub(super) async fn get(proxy: &Proxy, instance: &Arc<Instance>, path: &str) -> Option<Vec<u8>> {
+    let request = request_bytes("GET", path, &instance.name, &proxy.instance_authorization(), b"");
+    let answer = upstream::call(instance, &request, &proxy.config.timeouts).await.ok()?;
+    if !answer.is_success() {
+        return None;
+    }
+    collect(answer, LONGEST).await.ok()
+}
+
+/// Reads a body whole, up to a limit.
+pub(super) async fn collect(mut answer: Answer, longest: usize) -> Result<Vec<u8>, super::leg::LegFault> {
+    let mut all = Vec::new();
+    while let Some(bytes) = answer.body.next().await {
+        all.extend_from_slice(&bytes?);
+        if longest < all.len() {
+            let message = format!("its answer is over {longest} bytes");
+            return Err(super::leg::LegFault::new(super::leg::FaultKind::Protocol, message));
+        }
+    }
+    Ok(all)
+}

@@ -1,0 +1,284 @@
+//! One request through its two legs, in the order of its dialect.
+
+use super::Proxy;
+use super::answer::Answer;
+use super::body::{Relay, ReplyBody};
+use super::forward::{leg_bytes, passed_headers};
+use super::front::{Ending, Visit};
+use super::instance::Assigned;
+use super::leg::{FaultKind, LegFault};
+use super::prefill::{LegEnd, Prefill, prefill};
+use super::problem::{Problem, Reply, mark};
+use super::timing::Timing;
+use super::upstream::{call, warm};
+use crate::cluster::{Node, Role};
+use crate::wire::Object;
+use crate::wire::dialect::{Asked, DialectError, Leg, Order, Pair};
+use bytes::Bytes;
+use hyper::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
+use hyper::{Response, StatusCode};
+use serde_json::value::RawValue;
+use std::pin::pin;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// A request that has its instances.
+pub(super) struct Journey {
+    pub proxy: Arc<Proxy>,
+    pub asked: Asked,
+    /// Lines of the client's head that go to the instances.
+    pub passed: Vec<u8>,
+    pub request_id: String,
+    pub nonce: u128,
+    pub prefill: Assigned,
+    pub decode: Assigned,
+    pub timing: Timing,
+    pub visit: Visit,
+}
+
+/// What a journey came to: an answer that is ready to be relayed, or what is told instead.
+type Departure = Result<Reply, Problem>;
+
+impl Journey {
+    /// Goes through both legs as far as the head of the answer.
+    pub async fn go(self) -> Reply {
+        let order = self.proxy.config.dialect.order();
+        let departed = match order {
+            Order::PrefillFirst => self.prefill_first().await,
+            Order::Together | Order::DecodeFirst => self.together(order).await,
+        };
+        departed.unwrap_or_else(Problem::reply)
+    }
+
+    /// The prefill leg to its end, then the decode leg.
+    async fn prefill_first(mut self) -> Departure {
+        let leg = self.prefill_leg(None)?;
+        let request = leg_bytes(&leg, &self.prefill.instance.name, &self.passed);
+        let timeouts = self.proxy.config.timeouts;
+        self.timing.prefill_sent = Some(Instant::now());
+        let ended = {
+            let mut leg = pin!(prefill(Arc::clone(&self.prefill.instance), request, timeouts));
+            tokio::select! {
+                biased;
+                ended = &mut leg => ended,
+                () = warm(&self.decode.instance, &timeouts) => leg.await,
+            }
+        };
+        self.timing.prefill_ended = Some(Instant::now());
+        let answer = match ended {
+            Ok(answer) => answer,
+            Err(end) => return self.prefill_failed(end),
+        };
+        self.prefill.worked();
+        let answer = Object::parse(&answer).ok();
+        let request = self.decode_request(answer.as_ref())?;
+        self.timing.decode_sent = Some(Instant::now());
+        let answered = call(&self.decode.instance, &request, &timeouts).await;
+        self.timing.decode_head = Some(Instant::now());
+        match answered {
+            Ok(answer) => Ok(self.relay(answer, None, None)),
+            Err(fault) => Err(self.failed(Role::Decode, &fault)),
+        }
+    }
+
+    /// Both legs at once, or the decode leg and then the prefill leg that it asks for. The client's head waits for
+    /// the first sign that the prefill leg is good: its end, or a piece of the decode instance's answer.
+    async fn together(mut self, order: Order) -> Departure {
+        let mut leg = self.start_prefill(order)?;
+        let request = self.decode_request(None)?;
+        let timeouts = self.proxy.config.timeouts;
+        let decode = Arc::clone(&self.decode.instance);
+        self.timing.decode_sent = Some(Instant::now());
+        let mut answered = pin!(call(&decode, &request, &timeouts));
+        let mut prefilled = false;
+        let mut answer = loop {
+            tokio::select! {
+                biased;
+                ended = &mut leg, if !prefilled => {
+                    prefilled = true;
+                    self.timing.prefill_ended = Some(Instant::now());
+                    if let Err(end) = ended {
+                        return self.prefill_failed(end);
+                    }
+                }
+                answer = &mut answered => break answer.map_err(|fault| self.failed(Role::Decode, &fault))?,
+            }
+        };
+        self.timing.decode_head = Some(Instant::now());
+        let mut ahead = None;
+        while answer.is_success() && !prefilled && ahead.is_none() && !answer.body.is_ended() {
+            tokio::select! {
+                biased;
+                ended = &mut leg => {
+                    prefilled = true;
+                    self.timing.prefill_ended = Some(Instant::now());
+                    if let Err(end) = ended {
+                        return self.prefill_failed(end);
+                    }
+                }
+                piece = answer.body.next() => match piece {
+                    Some(Ok(bytes)) => ahead = Some(bytes),
+                    Some(Err(fault)) => return Err(self.failed(Role::Decode, &fault)),
+                    None => {}
+                },
+            }
+        }
+        let beside = (!prefilled).then_some(leg);
+        Ok(self.relay(answer, ahead, beside))
+    }
+
+    /// The prefill leg of the concurrent orders, under way or waiting for the decode instance to ask for it.
+    fn start_prefill(&mut self, order: Order) -> Result<Prefill, Problem> {
+        let timeouts = self.proxy.config.timeouts;
+        let instance = Arc::clone(&self.prefill.instance);
+        if order == Order::Together {
+            let leg = self.prefill_leg(None)?;
+            let request = leg_bytes(&leg, &instance.name, &self.passed);
+            self.timing.prefill_sent = Some(Instant::now());
+            return Ok(Box::pin(prefill(instance, request, timeouts)));
+        }
+        let waiting = self.proxy.calls.expect(&self.request_id);
+        let (dialect, asked, request_id) =
+            (self.proxy.config.dialect, self.asked.clone(), self.request_id.clone());
+        let (passed, nonce) = (self.passed.clone(), self.nonce);
+        let (prefill_node, decode_node) = (instance.node(), self.decode.instance.node());
+        let metaserver = self.proxy.metaserver_url.clone();
+        Ok(Box::pin(async move {
+            let Some(params) = waiting.called(timeouts.kv_ready).await else {
+                // It had no need of a prefill, or will run into its own patience.
+                return Ok(Vec::new());
+            };
+            let pair = Pair {
+                prefill: &prefill_node,
+                decode: &decode_node,
+                request_id: &request_id,
+                nonce,
+                metaserver: &metaserver,
+                rank: 0,
+            };
+            let leg = dialect.prefill_leg(&asked, &pair, Some(&params));
+            let leg =
+                leg.map_err(|error| LegEnd::Fault(LegFault::new(FaultKind::Protocol, error.to_string())))?;
+            let request = leg_bytes(&leg, &instance.name, &passed);
+            prefill(instance, request, timeouts).await
+        }))
+    }
+
+    fn pair<'a>(&'a self, prefill: &'a Node, decode: &'a Node) -> Pair<'a> {
+        Pair {
+            prefill,
+            decode,
+            request_id: &self.request_id,
+            nonce: self.nonce,
+            metaserver: &self.proxy.metaserver_url,
+            rank: 0,
+        }
+    }
+
+    fn prefill_leg(&mut self, called_with: Option<&RawValue>) -> Result<Leg, Problem> {
+        let (prefill, decode) = (self.prefill.instance.node(), self.decode.instance.node());
+        let made =
+            self.proxy.config.dialect.prefill_leg(&self.asked, &self.pair(&prefill, &decode), called_with);
+        made.map_err(|error| self.unspeakable(&error))
+    }
+
+    fn decode_request(&mut self, answer: Option<&Object>) -> Result<Vec<u8>, Problem> {
+        let (prefill, decode) = (self.prefill.instance.node(), self.decode.instance.node());
+        let made = self.proxy.config.dialect.decode_leg(&self.asked, &self.pair(&prefill, &decode), answer);
+        match made {
+            Ok(leg) => Ok(leg_bytes(&leg, &self.decode.instance.name, &self.passed)),
+            Err(error) => Err(self.unspeakable(&error)),
+        }
+    }
+
+    /// A leg that the dialect cannot make.
+    fn unspeakable(&mut self, error: &DialectError) -> Problem {
+        match error {
+            DialectError::MissingField { .. } => {
+                let fault = LegFault::new(FaultKind::Protocol, error.to_string());
+                self.failed(Role::Prefill, &fault)
+            }
+            _ => {
+                self.visit.end(Ending::Refused);
+                Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+            }
+        }
+    }
+
+    fn failed(&mut self, role: Role, fault: &LegFault) -> Problem {
+        self.visit.end(Ending::Failed);
+        let instance = match role {
+            Role::Prefill => &self.prefill.instance.name,
+            Role::Decode => &self.decode.instance.name,
+        };
+        let status = match fault.kind {
+            FaultKind::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            _ => StatusCode::BAD_GATEWAY,
+        };
+        Problem::of_leg(role, instance, status, &fault.message)
+    }
+
+    /// The prefill leg ended badly: its status is the client's, its fault ours to tell.
+    fn prefill_failed(mut self, end: LegEnd) -> Departure {
+        match end {
+            LegEnd::Fault(fault) => Err(self.failed(Role::Prefill, &fault)),
+            LegEnd::Status(answer) => Ok(self.pass_on(*answer, Role::Prefill)),
+        }
+    }
+
+    /// The decode instance's answer, on its way.
+    fn relay(self, answer: Answer, ahead: Option<Bytes>, beside: Option<Prefill>) -> Reply {
+        if !answer.is_success() {
+            return self.pass_on(answer, Role::Decode);
+        }
+        let beside = beside.map(|leg| -> super::body::Beside { Box::pin(judged(leg)) });
+        self.depart(answer, ahead, beside)
+    }
+
+    /// An answer that is no success, as it is, with the name of its leg.
+    fn pass_on(mut self, answer: Answer, role: Role) -> Reply {
+        self.visit.end(Ending::Passed);
+        let instance = answer.body.instance().to_owned();
+        let mut reply = self.depart(answer, None, None);
+        mark(&mut reply, role, &instance);
+        reply
+    }
+
+    fn depart(self, answer: Answer, ahead: Option<Bytes>, beside: Option<super::body::Beside>) -> Reply {
+        let length = answer.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
+        let names = [
+            ("x-pdbench-prefill", self.prefill.instance.name.clone()),
+            ("x-pdbench-decode", self.decode.instance.name.clone()),
+            ("server-timing", self.timing.header()),
+        ];
+        let mut headers = passed_headers(answer.headers);
+        for (name, value) in names {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                headers.append(HeaderName::from_static(name), value);
+            }
+        }
+        let id = HeaderName::from_static("x-request-id");
+        if let (false, Ok(value)) = (headers.contains_key(&id), HeaderValue::from_str(&self.request_id)) {
+            headers.insert(id, value);
+        }
+        let mut relay = Relay::new(answer.body, length, vec![self.prefill, self.decode], self.visit);
+        (relay.ahead, relay.beside) = (ahead, beside);
+        let mut reply = Response::new(ReplyBody::Relay(Box::new(relay)));
+        *reply.status_mut() = status;
+        *reply.headers_mut() = headers;
+        reply
+    }
+}
+
+/// A prefill leg of which only success or failure is of interest.
+async fn judged(leg: Prefill) -> Result<(), LegFault> {
+    match leg.await {
+        Ok(_) => Ok(()),
+        Err(LegEnd::Fault(fault)) => Err(fault),
+        Err(LegEnd::Status(answer)) => {
+            let message = format!("the prefill instance answered {}", answer.status);
+            Err(LegFault::new(FaultKind::Protocol, message))
+        }
+    }
+}

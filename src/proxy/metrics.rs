@@ -1,0 +1,139 @@
+//! `/metrics`: what each leg and each client's request came to.
+
+use super::Proxy;
+use super::front::Ending;
+use super::instance::{Instance, State};
+use super::leg::Told;
+use crate::cluster::Role;
+use crate::wire::prometheus::{Histogram, Kind, Writer};
+use nix::sys::resource::{Usage, UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// One histogram of a leg: its name, what it measures, where it is kept.
+type LegHistogram = (&'static str, &'static str, fn(&Told) -> &Histogram);
+
+const HISTOGRAMS: &[LegHistogram] = &[
+    ("pdbench_proxy_leg_connect_seconds", "Time to open a connection to an instance.", |told| &told.connect),
+    ("pdbench_proxy_leg_head_seconds", "Time from a leg's start to the head of its answer.", |told| {
+        &told.head
+    }),
+    (
+        "pdbench_proxy_leg_first_byte_seconds",
+        "Time from a leg's start to the first byte of its answer's body.",
+        |told| &told.first_byte,
+    ),
+    ("pdbench_proxy_leg_seconds", "Time from a leg's start to its end, however it ended.", |told| {
+        &told.whole
+    }),
+];
+
+/// The whole exposition.
+pub(super) fn expose(proxy: &Proxy) -> String {
+    let mut writer = Writer::default();
+    clients(&mut writer, proxy);
+    legs(&mut writer, proxy);
+    process(&mut writer);
+    writer.finish()
+}
+
+fn clients(writer: &mut Writer, proxy: &Proxy) {
+    let name = "pdbench_proxy_requests_in_flight";
+    writer.family(name, Kind::Gauge, "Requests of clients that are not answered whole yet.");
+    writer.sample(name, &[], f64::from(proxy.front.in_flight()));
+    let name = "pdbench_proxy_requests_total";
+    writer.family(name, Kind::Counter, "Requests of clients, by how they ended.");
+    let totals = proxy.front.totals();
+    for ending in Ending::ALL {
+        writer.sample(name, &[("outcome", ending.word())], totals.of(ending) as f64);
+    }
+    let name = "pdbench_proxy_waiting_for_decode_calls";
+    writer.family(name, Kind::Gauge, "Requests whose decode instance has not asked for their prefill yet.");
+    writer.sample(name, &[], proxy.calls.len() as f64);
+}
+
+fn legs(writer: &mut Writer, proxy: &Proxy) {
+    let mut instances = proxy.roster.instances(Role::Prefill);
+    instances.extend(proxy.roster.instances(Role::Decode));
+    let roles: Vec<String> = instances.iter().map(|instance| instance.role.to_string()).collect();
+    let each = |writer: &mut Writer, name: &str, value: &dyn Fn(&Instance) -> f64| {
+        for (instance, role) in instances.iter().zip(&roles) {
+            writer.sample(name, &[("role", role), ("instance", &instance.name)], value(instance));
+        }
+    };
+    let gauges: &[(&str, &str, &dyn Fn(&Instance) -> f64)] = &[
+        ("pdbench_proxy_instance_up", "1 while the instance takes requests.", &|instance| {
+            f64::from(instance.state().0 == State::Up)
+        }),
+        ("pdbench_proxy_instance_requests_in_flight", "Requests assigned to the instance.", &|instance| {
+            f64::from(instance.in_flight())
+        }),
+        ("pdbench_proxy_legs_in_flight", "Legs sent to the instance and not ended.", &|instance| {
+            f64::from(instance.stats.in_flight.load(Relaxed))
+        }),
+    ];
+    for (name, help, value) in gauges {
+        writer.family(name, Kind::Gauge, help);
+        each(writer, name, *value);
+    }
+    let counters: &[(&str, &str, &dyn Fn(&Instance) -> f64)] = &[
+        ("pdbench_proxy_leg_bytes_total", "Bytes of answers' bodies read from the instance.", &|instance| {
+            instance.stats.bytes.load(Relaxed) as f64
+        }),
+        ("pdbench_proxy_leg_events_total", "Events of streams read from the instance.", &|instance| {
+            instance.stats.events.load(Relaxed) as f64
+        }),
+        (
+            "pdbench_proxy_leg_stale_retries_total",
+            "Legs sent again because their kept-alive connection had been closed.",
+            &|instance| instance.stats.stale_retries.load(Relaxed) as f64,
+        ),
+    ];
+    for (name, help, value) in counters {
+        writer.family(name, Kind::Counter, help);
+        each(writer, name, *value);
+    }
+    let told: Vec<(&Arc<Instance>, &String, Told)> = instances
+        .iter()
+        .zip(&roles)
+        .map(|(instance, role)| (instance, role, instance.stats.told()))
+        .collect();
+    let name = "pdbench_proxy_legs_total";
+    writer.family(name, Kind::Counter, "Legs by status class of their answer, or by how they failed.");
+    for (instance, role, told) in &told {
+        for (class, count) in &told.ended {
+            let labels = [("role", role.as_str()), ("instance", instance.name.as_str()), ("class", *class)];
+            writer.sample(name, &labels, *count as f64);
+        }
+    }
+    for (name, help, histogram) in HISTOGRAMS {
+        writer.family(name, Kind::Histogram, help);
+        for (instance, role, told) in &told {
+            let labels = [("role", role.as_str()), ("instance", instance.name.as_str())];
+            writer.histogram(name, &labels, histogram(told));
+        }
+    }
+}
+
+/// What the process uses, and the thread that answers: they differ where the proxy is embedded.
+fn process(writer: &mut Writer) {
+    let seconds = |usage: &Usage| {
+        (usage.user_time().num_microseconds() + usage.system_time().num_microseconds()) as f64 / 1e6
+    };
+    let whole = getrusage(UsageWho::RUSAGE_SELF);
+    if let Ok(usage) = &whole {
+        let name = "process_cpu_seconds_total";
+        writer.family(name, Kind::Counter, "CPU time of the process, user and system.");
+        writer.sample(name, &[], seconds(usage));
+        let name = "pdbench_proxy_peak_resident_bytes";
+        writer.family(name, Kind::Gauge, "Most memory that the process had resident so far.");
+        // Linux tells it in KiB.
+        writer.sample(name, &[], usage.max_rss() as f64 * 1024.0);
+    }
+    if let Ok(usage) = getrusage(UsageWho::RUSAGE_THREAD) {
+        let name = "pdbench_proxy_thread_cpu_seconds_total";
+        writer.family(name, Kind::Counter, "CPU time of the thread that runs the proxy.");
+        writer.sample(name, &[], seconds(&usage));
+    }
+}

@@ -1,0 +1,80 @@
+//! The prefill leg by itself: sent, read to its end, and judged.
+
+use super::answer::Answer;
+use super::config::Timeouts;
+use super::health::collect;
+use super::instance::Instance;
+use super::leg::{FaultKind, LegFault};
+use super::upstream::call;
+use crate::wire::Object;
+use crate::wire::openai::{Answer as Said, ChunkReader, read_answer};
+use crate::wire::sse::Splitter;
+use std::pin::Pin;
+use std::sync::Arc;
+
+/// Longest answer of a prefill instance: it holds one token, and what the other side has to know.
+const LONGEST: usize = 16 << 20;
+/// Longest event in it.
+const LONGEST_EVENT: usize = 1 << 20;
+
+/// How a leg ended that did not succeed.
+pub(super) enum LegEnd {
+    /// It failed.
+    Fault(LegFault),
+    /// It was answered with a status that is no success, for the client to see.
+    Status(Box<Answer>),
+}
+
+/// A prefill leg under way: its answer in the end, empty where it was a stream.
+pub(super) type Prefill = Pin<Box<dyn Future<Output = Result<Vec<u8>, LegEnd>> + Send>>;
+
+/// Sends a prefill leg and reads its answer.
+pub(super) async fn prefill(
+    instance: Arc<Instance>,
+    request: Vec<u8>,
+    timeouts: Timeouts,
+) -> Result<Vec<u8>, LegEnd> {
+    let answer = call(&instance, &request, &timeouts).await.map_err(LegEnd::Fault)?;
+    drop(request);
+    if !answer.is_success() {
+        return Err(LegEnd::Status(Box::new(answer)));
+    }
+    let read = if answer.is_stream() { drain(answer).await } else { whole(answer).await };
+    read.map_err(LegEnd::Fault)
+}
+
+fn disguised(message: &str) -> LegFault {
+    LegFault::new(FaultKind::Protocol, format!("it answered 200 with an error: {message}"))
+}
+
+/// Reads a stream to its end; an error in it fails the leg.
+async fn drain(mut answer: Answer) -> Result<Vec<u8>, LegFault> {
+    let (mut splitter, mut chunks) = (Splitter::new(LONGEST_EVENT), ChunkReader::default());
+    let (mut error, mut events) = (None, 0);
+    while let Some(bytes) = answer.body.next().await {
+        let fed = splitter.feed(&bytes?, |event| {
+            events += 1;
+            if let Ok(chunk) = chunks.read(event.data)
+                && let Some(said) = chunk.error
+            {
+                error.get_or_insert(said.message);
+            }
+        });
+        fed.map_err(|too_large| LegFault::new(FaultKind::Protocol, too_large.to_string()))?;
+    }
+    match error {
+        Some(message) => Err(disguised(&message)),
+        None if events == 0 => Err(disguised("a stream without an event")),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// Reads an answer that is no stream; `null`, nothing and errors fail the leg.
+async fn whole(answer: Answer) -> Result<Vec<u8>, LegFault> {
+    let body = collect(answer, LONGEST).await?;
+    match (Object::parse(&body), read_answer(&body)) {
+        (Ok(object), _) if !object.has("error") => Ok(body),
+        (_, Said::Error(error)) => Err(disguised(&error.message)),
+        (_, Said::Completion { .. }) => Ok(body),
+    }
+}
