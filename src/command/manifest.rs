@@ -52,6 +52,7 @@ pub(super) fn manifest(known: Known<'_>, world: &Surroundings) -> Manifest {
         main_end: None,
         target: target_facts(&known),
         stamps: known.stamps,
+        comparison: None,
         simulator: match &known.plan.target {
             TargetPlan::Embedded(config) => Some(config.to_map()),
             TargetPlan::Remote(_) => None,

@@ -20,6 +20,7 @@ mod steady;
 mod summary;
 #[cfg(test)]
 pub(crate) mod testing;
+mod through;
 mod timeline;
 mod truth;
 mod validity;
@@ -40,6 +41,7 @@ pub use run::{
 pub use slo::{Slo, SloError};
 pub use steady::{Growth, Steady};
 pub use summary::{Counts, Lateness, Measured, Rates, Summary, TokenTotals, View};
+pub use through::{Added, Comparison, ProxyCost};
 pub use timeline::{Bin, Timeline};
 pub use truth::{MeasuringErrors, TrueTimes};
 pub use validity::{Reason, Validity};

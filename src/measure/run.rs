@@ -1,4 +1,4 @@
-use super::{Offset, RequestRecord, Slo, Stamps, Summary};
+use super::{Comparison, Offset, RequestRecord, Slo, Stamps, Summary};
 use serde::{Deserialize, Serialize};
 
 /// The version of `run.json` and `records.jsonl` that this program writes.
@@ -77,6 +77,9 @@ pub struct Manifest {
     /// Earlier runs beside this one that sent the same prompts to the same target: ids, the latest last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sent_before: Vec<String>,
+    /// Half of the requests went through this proxy, half past it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comparison: Option<Comparison>,
     /// The simulator's parameters, by flag name, where the target was our own simulated cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub simulator: Option<serde_json::Map<String, serde_json::Value>>,

@@ -1,6 +1,6 @@
 use super::{
-    ClientVerdict, Definition, Distribution, Flag, METRICS, Outcome, RequestRecord, Run, Steady, ToldBy,
-    Validity, Warning, notice, span,
+    ClientVerdict, Definition, Distribution, Flag, METRICS, Outcome, ProxyCost, RequestRecord, Run, Steady,
+    ToldBy, Validity, Warning, notice, span,
 };
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,9 @@ pub struct Summary {
     /// The settled part of the run, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steady: Option<Steady>,
+    /// What the proxy costs, where that was compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_cost: Option<ProxyCost>,
     /// How late the client was.
     pub lateness: Lateness,
     /// Whether the client or the server was measured.
@@ -143,6 +146,7 @@ impl Summary {
             vllm: View::of(run, Definition::Vllm),
             rates: Rates::of(run),
             steady: Steady::of(run),
+            proxy_cost: ProxyCost::of(run),
             lateness,
             client,
             warnings: Vec::new(),

@@ -90,6 +90,7 @@ fn manifest(num_prompts: usize) -> Manifest {
             remark: None,
         },
         sent_before: Vec::new(),
+        comparison: None,
         simulator: None,
         ticker: None,
         in_flight: None,

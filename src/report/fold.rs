@@ -4,8 +4,8 @@
 use super::Reported;
 use super::text::{MISSING, bare, count, counted, fixed, number, plain};
 use crate::measure::{
-    Definition, Distribution, EndedIn, METRICS, Metric, Percentile, Reason, Run, Settings, State, Steady,
-    View, VllmNeeds,
+    Added, Definition, Distribution, EndedIn, METRICS, Metric, Percentile, ProxyCost, Reason, Run, Settings,
+    State, Steady, View, VllmNeeds,
 };
 
 /// Relative difference above which a latency from the schedule stands beside the one from the send.
@@ -35,6 +35,24 @@ pub(super) fn token_words(reported: &Reported<'_>) -> String {
     }
     if let Some(share) = tokens.coalesced_share.filter(|&share| 0.0005 <= share) {
         words += &format!(", {:.1} % of the events in a packet with the one before", 100.0 * share);
+    }
+    words
+}
+
+/// What the proxy adds, with the half of its interval.
+pub(super) fn added_words(added: &Added) -> String {
+    let plus_minus = added.plus_minus_ms.map_or(String::new(), |ms| format!(" ± {}", fixed(Some(ms), 3)));
+    format!("{:+.3}{plus_minus}", added.added_ms)
+}
+
+/// How a comparison was made, and the proxy's processor time.
+pub(super) fn proxy_words(cost: &ProxyCost) -> String {
+    let mut words = format!(
+        "{} ok through the proxy ({} failed), {} straight to the instances ({} failed), by turns in the same run",
+        cost.through, cost.failed_through, cost.direct, cost.failed_direct
+    );
+    if let Some(cpu) = cost.cpu_ms_per_request {
+        words += &format!("; the proxy took {} ms of processor time a request", number(Some(cpu)));
     }
     words
 }

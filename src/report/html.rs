@@ -34,6 +34,7 @@ const SECTIONS: &[fn(&Reported<'_>) -> Option<Section>] = &[
     outcomes::warnings,
     latency::strict,
     load::throughput,
+    load::proxy_cost,
     charts::distributions,
     charts::course,
     outcomes::outcomes,

@@ -77,6 +77,7 @@ pub fn manifest() -> Manifest {
             remark: None,
         },
         sent_before: Vec::new(),
+        comparison: None,
         simulator: simulator.as_object().cloned(),
         ticker: None,
         in_flight: None,
@@ -182,6 +183,7 @@ pub fn summary(run: &Run) -> Summary {
         },
         vllm: view(run, Definition::Vllm, 1.3),
         steady: None,
+        proxy_cost: None,
         rates: Rates {
             offered_per_s: Some(10.0),
             admitted_per_s: Some(9.9),

@@ -26,6 +26,7 @@ pub fn summary_csv(reported: &Reported<'_>) -> Vec<u8> {
         rows.extend(view(reported, definition));
     }
     rows.extend(steady(reported));
+    rows.extend(proxy_cost(reported));
     rows.extend(lateness(reported));
     csv_bytes(&head, rows.into_iter().map(Vec::from))
 }
@@ -87,6 +88,25 @@ fn view(reported: &Reported<'_>, definition: Definition) -> Vec<Row> {
         }
     }
     rows
+}
+
+/// What the proxy costs, under a definition of its own.
+fn proxy_cost(reported: &Reported<'_>) -> Vec<Row> {
+    let Some(cost) = &reported.summary.proxy_cost else { return Vec::new() };
+    let added = cost.added.iter().flat_map(|added| {
+        let p = bare(added.p);
+        let figures = [
+            (format!("p{p}_through"), Some(added.through_ms)),
+            (format!("p{p}_direct"), Some(added.direct_ms)),
+            (format!("p{p}_added"), Some(added.added_ms)),
+            (format!("p{p}_added_plus_minus"), added.plus_minus_ms),
+        ];
+        figures.into_iter().filter_map(|(name, value)| {
+            row(["proxy_cost", &added.metric, "ms", &name], value, Some(cost.through.min(cost.direct)))
+        })
+    });
+    let cpu = row(["proxy_cost", "cpu", "ms", "per_request"], cost.cpu_ms_per_request, Some(cost.through));
+    added.chain(cpu).collect()
 }
 
 /// The settled part of the run, under a definition of its own.

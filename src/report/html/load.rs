@@ -1,8 +1,9 @@
 use super::super::Reported;
-use super::super::fold::{objectives, steady_words, token_words};
-use super::super::text::{fixed, number};
+use super::super::fold::{added_words, objectives, proxy_words, steady_words, token_words};
+use super::super::text::{bare, fixed, number};
 use super::Section;
-use super::markup::{Html, note, pairs};
+use super::markup::{Align, Html, note, pairs, table};
+use crate::measure::Metric;
 
 /// What was offered, let through and achieved, and what came out per second.
 pub(super) fn throughput(reported: &Reported<'_>) -> Option<Section> {
@@ -40,4 +41,27 @@ pub(super) fn throughput(reported: &Reported<'_>) -> Option<Section> {
     );
     body.add(pairs(rows));
     Some(Section { id: "throughput", title: "Throughput and rates", body })
+}
+
+/// What the proxy costs, where half of the load went past it.
+pub(super) fn proxy_cost(reported: &Reported<'_>) -> Option<Section> {
+    let cost = reported.summary.proxy_cost.as_ref()?;
+    let head = [
+        ("Latency", Align::Left),
+        ("through", Align::Right),
+        ("direct", Align::Right),
+        ("added", Align::Right),
+    ];
+    let head = head.map(|(name, align)| (name.to_owned(), align));
+    let lines = cost.added.iter().map(|added| {
+        let name = Metric::find(&added.metric).map_or("", |metric| metric.short);
+        let figures = [added.through_ms, added.direct_ms].map(|ms| Html::of(&fixed(Some(ms), 3)));
+        let mut cells = vec![Html::of(&format!("{name}, ms, p{}", bare(added.p)))];
+        cells.extend(figures);
+        cells.push(Html::of(&added_words(added)));
+        cells
+    });
+    let mut body = note(&proxy_words(cost));
+    body.add(table(&head, lines.collect()));
+    Some(Section { id: "proxy", title: "What the proxy costs", body })
 }
