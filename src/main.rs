@@ -79,6 +79,7 @@ fn surroundings() -> Surroundings {
         arguments: std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect(),
         api_key: std::env::var("OPENAI_API_KEY").ok(),
         executable: std::env::current_exe().unwrap_or_else(|_| "pdbench".into()),
+        admin_key: std::env::var("ADMIN_API_KEY").ok(),
         wall_clock: Box::new(Zoned::now),
         host: host(),
         version: env!("PDBENCH_VERSION").to_owned(),

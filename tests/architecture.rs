@@ -31,7 +31,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "accuracy", "report",
         ],
     ),
-    ("cli", &["command", "cluster", "workload", "wire", "measure", "load", "sim"]),
+    ("cli", &["command", "cluster", "workload", "wire", "measure", "load", "sim", "proxy"]),
     ("lib", &["cli", "command", "runtime"]),
     // It makes the `Surroundings`, whose parts are in these rooms.
     ("main", &["runtime", "measure", "command", "lib"]),
@@ -41,6 +41,11 @@ const ROOMS: &[(&str, &[&str])] = &[
 /// neither.
 const NARROW: &[(&str, &str, &[&str])] = &[
     ("cli", "load", &["KeepText", "ReadLimits", "Timeouts"]),
+    (
+        "cli",
+        "proxy",
+        &["Admin", "Allowed", "Benchmark", "Config", "FirstToken", "Health", "Policy", "Timeouts", "Trigger"],
+    ),
     ("cli", "sim", &["Config", "Cost", "Emission", "FlagNames", "PARAMETERS", "Parameter", "Routing"]),
 ];
 

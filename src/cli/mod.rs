@@ -2,6 +2,7 @@
 //! They may be typed with dashes or underscores, as users of vLLM's tools do.
 //! Deliberately absent: doing anything.
 
+mod proxy;
 mod report;
 mod selftest;
 mod serve;
@@ -23,6 +24,7 @@ enum Verb {
     Serve(Box<serve::ServeArgs>),
     Sim(Box<sim::SimArgs>),
     Selftest(selftest::SelftestArgs),
+    Proxy(Box<proxy::ProxyArgs>),
     Report(report::ReportArgs),
 }
 
@@ -51,6 +53,7 @@ pub fn parse(arguments: &[String], api_key: Option<&str>) -> Result<Parsed, Erro
         Verb::Serve(arguments) => Plan::Serve(arguments.plan(api_key)?),
         Verb::Sim(arguments) => Plan::Sim(arguments.plan()),
         Verb::Selftest(arguments) => Plan::Selftest(arguments.plan()),
+        Verb::Proxy(arguments) => Plan::Proxy(arguments.plan()?),
         Verb::Report(arguments) => Plan::Report(arguments.plan()),
     })))
 }

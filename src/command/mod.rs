@@ -14,6 +14,7 @@ mod passes;
 mod plan;
 mod preflight;
 mod progress;
+mod proxy;
 mod recorder;
 mod remake;
 mod requests;
@@ -27,8 +28,8 @@ mod surroundings;
 pub use crate::report::Existing;
 pub use error::{Error, Exit};
 pub use plan::{
-    DatasetPlan, Plan, ProbePrompt, ReportPlan, ResultPlan, Salt, SelftestPlan, ServePlan, SimPlan,
-    TargetPlan, TokenizerPlan, TrustPlan, WarmupPrompts,
+    DatasetPlan, Plan, ProbePrompt, ProxyPlan, ReportPlan, ResultPlan, Salt, SelftestPlan, ServePlan,
+    SimPlan, TargetPlan, TokenizerPlan, TrustPlan, WarmupPrompts,
 };
 pub use surroundings::{Interrupt, InterruptedBy, Surroundings};
 
@@ -41,6 +42,7 @@ pub async fn run(plan: Plan, world: &mut Surroundings) -> Result<Exit, Error> {
         Plan::Serve(plan) => serve::serve(plan, world).await,
         Plan::Sim(plan) => sim::serve_sim(plan, world).await,
         Plan::Selftest(plan) => selftest::selftest(plan, world).await,
+        Plan::Proxy(plan) => proxy::serve_proxy(plan, world).await,
         Plan::Report(plan) => remake::remake(&plan, world),
     }
 }

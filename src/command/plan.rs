@@ -1,5 +1,6 @@
 use crate::load::{KeepText, ReadLimits, Timeouts};
 use crate::measure::{Detail, Slo};
+use crate::proxy;
 use crate::report::Existing;
 use crate::sim;
 use crate::wire::openai::{ChatContent, TokensField};
@@ -20,6 +21,8 @@ pub enum Plan {
     Sim(SimPlan),
     /// Find out what this machine can measure.
     Selftest(SelftestPlan),
+    /// Run the proxy until stopped.
+    Proxy(ProxyPlan),
     /// Make the derived files of a run again.
     Report(ReportPlan),
 }
@@ -240,6 +243,25 @@ pub struct SimPlan {
     pub address: SocketAddr,
     /// Where to write what each request really met.
     pub truth_log: Option<PathBuf>,
+}
+
+/// What `proxy` was asked to do.
+#[derive(Debug)]
+pub struct ProxyPlan {
+    /// The proxy, without its keys, its seed and the listener for notifications.
+    pub config: proxy::Config,
+    /// Where to listen: an address, or a name of this machine.
+    pub host: String,
+    /// The port there; 0 for any.
+    pub port: u16,
+    /// Where to take notifications of arrived KV.
+    pub kv_notify: Option<(String, u16)>,
+    /// Seed of what is drawn; `None` for another each time.
+    pub seed: Option<u64>,
+    /// File with the key for the admin endpoints.
+    pub admin_key_file: Option<PathBuf>,
+    /// What to say of what was typed.
+    pub notes: Vec<String>,
 }
 
 /// What `report` was asked to do.

@@ -16,6 +16,8 @@ pub struct Surroundings {
     pub api_key: Option<String>,
     /// This program's file, to start it again.
     pub executable: PathBuf,
+    /// `ADMIN_API_KEY`.
+    pub admin_key: Option<String>,
     /// Wall-clock time.
     pub wall_clock: Box<dyn Fn() -> Zoned + Send + Sync>,
     /// The machine.

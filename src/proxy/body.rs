@@ -1,11 +1,12 @@
 use super::answer::AnswerBody;
 use super::front::{Ending, Visit};
 use super::instance::Assigned;
+use super::joined::Joined;
 use super::leg::LegFault;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 /// A leg that runs while the answer is relayed.
 pub(super) type Beside = Pin<Box<dyn Future<Output = Result<(), LegFault>> + Send>>;
@@ -14,8 +15,24 @@ pub(super) type Beside = Pin<Box<dyn Future<Output = Result<(), LegFault>> + Sen
 pub(super) enum ReplyBody {
     /// All of it, or nothing any more.
     Whole(Bytes),
-    /// An instance's answer as it comes.
-    Relay(Box<Relay>),
+    /// What instances say, as they say it.
+    Live(Box<Live>),
+}
+
+/// A body that is still being made.
+pub(super) struct Live {
+    source: Source,
+    fault: Option<LegFault>,
+    /// Bytes went to hyper that it may not have written yet.
+    unwritten: bool,
+}
+
+/// Where a live body comes from.
+pub(super) enum Source {
+    /// One instance's answer.
+    Relay(Relay),
+    /// The answers of both legs.
+    Joined(Joined),
 }
 
 /// An instance's answer on its way to the client. When the client goes it is dropped, and everything with it.
@@ -30,64 +47,95 @@ pub(super) struct Relay {
     /// The places on the instances, prefill first.
     pub assigned: Vec<Assigned>,
     pub visit: Visit,
-    fault: Option<LegFault>,
-    /// Bytes went to hyper that it may not have written yet.
-    unwritten: bool,
 }
 
 impl ReplyBody {
     pub fn whole(bytes: Bytes) -> Self {
         ReplyBody::Whole(bytes)
     }
+
+    pub fn live(source: Source) -> Self {
+        ReplyBody::Live(Box::new(Live { source, fault: None, unwritten: false }))
+    }
+}
+
+impl Live {
+    /// The next piece. hyper drops what it has not written when a body fails: a fault waits until what came before
+    /// it had its chance.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, LegFault>>> {
+        if self.fault.is_none() {
+            let polled = match &mut self.source {
+                Source::Relay(relay) => relay.poll(context),
+                Source::Joined(joined) => joined.poll(context),
+            };
+            match ready!(polled) {
+                Some(Err(fault)) => self.fault = Some(fault),
+                piece => {
+                    self.unwritten = true;
+                    return Poll::Ready(piece);
+                }
+            }
+        }
+        if std::mem::take(&mut self.unwritten) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(self.fault.clone().map(Err))
+    }
+
+    fn is_ended(&self) -> bool {
+        match &self.source {
+            Source::Relay(relay) => self.fault.is_none() && relay.is_ended(),
+            Source::Joined(_) => false,
+        }
+    }
+
+    fn length(&self) -> Option<u64> {
+        match &self.source {
+            Source::Relay(relay) => relay.length,
+            Source::Joined(_) => None,
+        }
+    }
 }
 
 impl Relay {
     pub fn new(answer: AnswerBody, length: Option<u64>, assigned: Vec<Assigned>, visit: Visit) -> Self {
-        Self { ahead: None, answer, length, beside: None, assigned, visit, fault: None, unwritten: false }
+        Self { ahead: None, answer, length, beside: None, assigned, visit }
     }
 
+    /// Everything was handed on, and the request counted.
     fn is_ended(&self) -> bool {
-        self.ahead.is_none() && self.fault.is_none() && self.answer.is_ended()
+        self.is_read() && self.visit.is_ended()
     }
 
-    fn poll_beside(&mut self, context: &mut Context<'_>) {
+    fn is_read(&self) -> bool {
+        self.ahead.is_none() && self.answer.is_ended()
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, LegFault>>> {
         if let Some(beside) = &mut self.beside
             && let Poll::Ready(ended) = beside.as_mut().poll(context)
         {
             self.beside = None;
-            self.fault = ended.err();
-        }
-    }
-
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, LegFault>>> {
-        self.poll_beside(context);
-        if self.fault.is_none() {
-            let ahead = self.ahead.take().map(|bytes| Poll::Ready(Some(Ok(bytes))));
-            match ahead.unwrap_or_else(|| self.answer.poll_data(context)) {
-                Poll::Ready(Some(Err(fault))) => self.fault = Some(fault),
-                Poll::Ready(Some(Ok(bytes))) => {
-                    self.unwritten = true;
-                    // The decode instance speaks: it has what the prefill instance held for it.
-                    self.assigned.iter_mut().for_each(Assigned::released);
-                    if self.is_ended() {
-                        self.visit.end(Ending::Ok);
-                    }
-                    return Poll::Ready(Some(Ok(bytes)));
-                }
-                Poll::Ready(None) => {
-                    self.visit.end(Ending::Ok);
-                    return Poll::Ready(None);
-                }
-                Poll::Pending => return Poll::Pending,
+            if let Err(fault) = ended {
+                self.visit.end(Ending::Broken);
+                return Poll::Ready(Some(Err(fault)));
             }
         }
-        if std::mem::take(&mut self.unwritten) {
-            // hyper drops what it has not written when a body fails: let it write first.
-            context.waker().wake_by_ref();
-            return Poll::Pending;
+        let ahead = self.ahead.take().map(|bytes| Poll::Ready(Some(Ok(bytes))));
+        let piece = ready!(ahead.unwrap_or_else(|| self.answer.poll_data(context)));
+        match &piece {
+            Some(Ok(_)) => {
+                // The decode instance speaks: it has what the prefill instance held for it.
+                self.assigned.iter_mut().for_each(Assigned::released);
+                if self.is_read() {
+                    self.visit.end(Ending::Ok);
+                }
+            }
+            Some(Err(_)) => self.visit.end(Ending::Broken),
+            None => self.visit.end(Ending::Ok),
         }
-        self.visit.end(Ending::Broken);
-        Poll::Ready(self.fault.clone().map(Err))
+        Poll::Ready(piece)
     }
 }
 
@@ -114,22 +162,21 @@ impl Body for ReplyBody {
         match self.get_mut() {
             ReplyBody::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             ReplyBody::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            ReplyBody::Relay(relay) => relay.poll(context).map(|part| part.map(|part| part.map(Frame::data))),
+            ReplyBody::Live(live) => live.poll(context).map(|part| part.map(|part| part.map(Frame::data))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             ReplyBody::Whole(bytes) => bytes.is_empty(),
-            // Asked before the first piece too, when the end has not been noted yet.
-            ReplyBody::Relay(relay) => relay.is_ended() && relay.visit.is_ended(),
+            ReplyBody::Live(live) => live.is_ended(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             ReplyBody::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            ReplyBody::Relay(relay) => relay.length.map_or_else(SizeHint::default, SizeHint::with_exact),
+            ReplyBody::Live(live) => live.length().map_or_else(SizeHint::default, SizeHint::with_exact),
         }
     }
 }

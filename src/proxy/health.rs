@@ -2,6 +2,7 @@
 
 use super::Proxy;
 use super::answer::Answer;
+use super::before::learn_engine;
 use super::forward::request_bytes;
 use super::instance::Instance;
 use super::upstream::{self, connect};
@@ -17,13 +18,14 @@ pub(super) async fn watch(proxy: Arc<Proxy>, instance: Arc<Instance>) {
     let health = proxy.config.health;
     while !instance.is_removed() {
         let checked = timeout(health.timeout, check(&proxy, &instance)).await;
-        match checked.unwrap_or_else(|_| Err(format!("no answer to /health within {:?}", health.timeout))) {
-            Ok(()) => {
-                if !instance.is_up() {
-                    learn(&proxy, &instance).await;
-                }
-                instance.admit();
-            }
+        let checked =
+            checked.unwrap_or_else(|_| Err(format!("no answer to /health within {:?}", health.timeout)));
+        let known = match checked {
+            Ok(()) if !instance.is_up() => get_to_know(&proxy, &instance).await,
+            checked => checked,
+        };
+        match known {
+            Ok(()) => instance.admit(),
             Err(why) => instance.mark_down(&why),
         }
         let interval = if instance.is_up() { health.interval } else { health.interval_down };
@@ -46,6 +48,15 @@ async fn check(proxy: &Proxy, instance: &Arc<Instance>) -> Result<(), String> {
     }
 }
 
+/// Asks an instance that comes up for what requests to it have to know.
+async fn get_to_know(proxy: &Proxy, instance: &Arc<Instance>) -> Result<(), String> {
+    let longest = proxy.config.health.timeout;
+    let engine = timeout(longest, learn_engine(proxy, instance)).await;
+    engine.unwrap_or_else(|_| Err(format!("its bootstrap server did not answer within {longest:?}")))?;
+    learn(proxy, instance).await;
+    Ok(())
+}
+
 /// Asks an instance that comes up how long a context it holds, where nobody has said it.
 async fn learn(proxy: &Proxy, instance: &Arc<Instance>) {
     if instance.knows_max_model_len() {
@@ -63,7 +74,7 @@ async fn learn(proxy: &Proxy, instance: &Arc<Instance>) {
 /// The body of a successful `GET`.
 pub(super) async fn get(proxy: &Proxy, instance: &Arc<Instance>, path: &str) -> Option<Vec<u8>> {
     let request = request_bytes("GET", path, &instance.name, &proxy.instance_authorization(), b"");
-    let answer = upstream::call(instance, &request, &proxy.config.timeouts).await.ok()?;
+    let answer = upstream::ask(instance, &request, &proxy.config.timeouts).await.ok()?;
     if !answer.is_success() {
         return None;
     }

@@ -1,10 +1,11 @@
 //! The proxy's HTTP face: which path does what.
 
+use super::admin::{Change, change};
 use super::front::{Ending, Visit};
 use super::journey::Journey;
 use super::problem::{Problem, Reply, empty, json_reply, text_reply};
 use super::timing::Timing;
-use super::{Proxy, ask, forward, metrics, status};
+use super::{Proxy, ask, fan, forward, metrics, status};
 use crate::cluster::Role;
 use crate::wire::Endpoint;
 use bytes::Bytes;
@@ -36,6 +37,8 @@ const PATHS: &[&str] = &[
     "/metrics",
     "/tokenize",
     "/reset_prefix_cache",
+    "/instances/add",
+    "/instances/remove",
 ];
 
 async fn route(proxy: Arc<Proxy>, request: Request<Incoming>) -> Result<Reply, Problem> {
@@ -59,6 +62,11 @@ async fn route(proxy: Arc<Proxy>, request: Request<Incoming>) -> Result<Reply, P
             let text = metrics::expose(&proxy);
             Ok(text_reply(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text))
         }
+        (Method::POST, "/v1/metaserver") => fan::metaserver(&proxy, body).await,
+        (Method::POST, "/tokenize") => fan::tokenize(&proxy, &head.headers, body).await,
+        (Method::POST, "/reset_prefix_cache") => fan::reset_prefix_cache(&proxy, &head.headers, body).await,
+        (Method::POST, "/instances/add") => change(&proxy, Change::Add, &head.headers, body).await,
+        (Method::POST, "/instances/remove") => change(&proxy, Change::Remove, &head.headers, body).await,
         (_, path) if PATHS.contains(&path) => {
             Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"))
         }

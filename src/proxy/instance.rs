@@ -32,6 +32,8 @@ pub(super) struct Instance {
     pub role: Role,
     /// `host:port`.
     pub name: String,
+    /// What was said of it; [`Instance::node`] has what was learnt too.
+    pub given: Node,
     /// Idle connections to it.
     pub pool: Pool,
     /// What its legs did.
@@ -71,6 +73,7 @@ impl Instance {
         Arc::new(Self {
             role,
             name: node.authority(),
+            given: node.clone(),
             pool: Pool::default(),
             stats: LegStats::default(),
             suspicion: Notify::new(),

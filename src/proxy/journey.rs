@@ -2,7 +2,8 @@
 
 use super::Proxy;
 use super::answer::Answer;
-use super::body::{Relay, ReplyBody};
+use super::before::RANK;
+use super::body::{Beside, Relay, ReplyBody, Source};
 use super::forward::{leg_bytes, passed_headers};
 use super::front::{Ending, Visit};
 use super::instance::Assigned;
@@ -13,11 +14,10 @@ use super::timing::Timing;
 use super::upstream::{call, warm};
 use crate::cluster::{Node, Role};
 use crate::wire::Object;
-use crate::wire::dialect::{Asked, DialectError, Leg, Order, Pair};
+use crate::wire::dialect::{Asked, DialectError, Order, Pair};
 use bytes::Bytes;
 use hyper::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
-use hyper::{Response, StatusCode};
-use serde_json::value::RawValue;
+use hyper::{HeaderMap, Response, StatusCode};
 use std::pin::pin;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -37,7 +37,7 @@ pub(super) struct Journey {
 }
 
 /// What a journey came to: an answer that is ready to be relayed, or what is told instead.
-type Departure = Result<Reply, Problem>;
+pub(super) type Departure = Result<Reply, Problem>;
 
 impl Journey {
     /// Goes through both legs as far as the head of the answer.
@@ -52,8 +52,30 @@ impl Journey {
 
     /// The prefill leg to its end, then the decode leg.
     async fn prefill_first(mut self) -> Departure {
-        let leg = self.prefill_leg(None)?;
-        let request = leg_bytes(&leg, &self.prefill.instance.name, &self.passed);
+        self.ask_before().await?;
+        let notice = self.expect_notice();
+        if self.shows_first_token() {
+            return self.prefill_shown(notice).await;
+        }
+        let answer = match self.prefilled().await {
+            Ok(answer) => Object::parse(&answer).ok(),
+            Err(end) => return self.prefill_failed(end),
+        };
+        if let Some(reply) = self.prefill_alone(answer.as_ref()) {
+            return Ok(reply);
+        }
+        self.noticed(notice).await.map_err(|fault| self.failed(Role::Prefill, &fault))?;
+        let request = self.decode_request(answer.as_ref())?;
+        let answered = self.decoded(&request).await.map_err(|fault| self.failed(Role::Decode, &fault))?;
+        match answer.filter(|_| self.proxy.config.dialect.continues_prefill() && answered.is_success()) {
+            Some(first) => self.whole_of_both(&first, answered).await,
+            None => Ok(self.relay(answered, None, None)),
+        }
+    }
+
+    /// Sends the prefill leg and reads its answer, with a connection for the decode leg opened meanwhile.
+    async fn prefilled(&mut self) -> Result<Vec<u8>, LegEnd> {
+        let request = self.prefill_request().map_err(LegEnd::Unspeakable)?;
         let timeouts = self.proxy.config.timeouts;
         self.timing.prefill_sent = Some(Instant::now());
         let ended = {
@@ -65,25 +87,22 @@ impl Journey {
             }
         };
         self.timing.prefill_ended = Some(Instant::now());
-        let answer = match ended {
-            Ok(answer) => answer,
-            Err(end) => return self.prefill_failed(end),
-        };
         self.prefill.worked();
-        let answer = Object::parse(&answer).ok();
-        let request = self.decode_request(answer.as_ref())?;
+        ended
+    }
+
+    /// Sends the decode leg; the head of its answer.
+    pub(super) async fn decoded(&mut self, request: &[u8]) -> Result<Answer, LegFault> {
         self.timing.decode_sent = Some(Instant::now());
-        let answered = call(&self.decode.instance, &request, &timeouts).await;
+        let answered = call(&self.decode.instance, request, &self.proxy.config.timeouts).await;
         self.timing.decode_head = Some(Instant::now());
-        match answered {
-            Ok(answer) => Ok(self.relay(answer, None, None)),
-            Err(fault) => Err(self.failed(Role::Decode, &fault)),
-        }
+        answered
     }
 
     /// Both legs at once, or the decode leg and then the prefill leg that it asks for. The client's head waits for
     /// the first sign that the prefill leg is good: its end, or a piece of the decode instance's answer.
     async fn together(mut self, order: Order) -> Departure {
+        self.ask_before().await?;
         let mut leg = self.start_prefill(order)?;
         let request = self.decode_request(None)?;
         let timeouts = self.proxy.config.timeouts;
@@ -132,8 +151,7 @@ impl Journey {
         let timeouts = self.proxy.config.timeouts;
         let instance = Arc::clone(&self.prefill.instance);
         if order == Order::Together {
-            let leg = self.prefill_leg(None)?;
-            let request = leg_bytes(&leg, &instance.name, &self.passed);
+            let request = self.prefill_request()?;
             self.timing.prefill_sent = Some(Instant::now());
             return Ok(Box::pin(prefill(instance, request, timeouts)));
         }
@@ -154,7 +172,7 @@ impl Journey {
                 request_id: &request_id,
                 nonce,
                 metaserver: &metaserver,
-                rank: 0,
+                rank: RANK,
             };
             let leg = dialect.prefill_leg(&asked, &pair, Some(&params));
             let leg =
@@ -164,25 +182,27 @@ impl Journey {
         }))
     }
 
-    fn pair<'a>(&'a self, prefill: &'a Node, decode: &'a Node) -> Pair<'a> {
+    pub(super) fn pair<'a>(&'a self, prefill: &'a Node, decode: &'a Node) -> Pair<'a> {
         Pair {
             prefill,
             decode,
             request_id: &self.request_id,
             nonce: self.nonce,
             metaserver: &self.proxy.metaserver_url,
-            rank: 0,
+            rank: RANK,
         }
     }
 
-    fn prefill_leg(&mut self, called_with: Option<&RawValue>) -> Result<Leg, Problem> {
+    pub(super) fn prefill_request(&mut self) -> Result<Vec<u8>, Problem> {
         let (prefill, decode) = (self.prefill.instance.node(), self.decode.instance.node());
-        let made =
-            self.proxy.config.dialect.prefill_leg(&self.asked, &self.pair(&prefill, &decode), called_with);
-        made.map_err(|error| self.unspeakable(&error))
+        let made = self.proxy.config.dialect.prefill_leg(&self.asked, &self.pair(&prefill, &decode), None);
+        match made {
+            Ok(leg) => Ok(leg_bytes(&leg, &self.prefill.instance.name, &self.passed)),
+            Err(error) => Err(self.unspeakable(&error)),
+        }
     }
 
-    fn decode_request(&mut self, answer: Option<&Object>) -> Result<Vec<u8>, Problem> {
+    pub(super) fn decode_request(&mut self, answer: Option<&Object>) -> Result<Vec<u8>, Problem> {
         let (prefill, decode) = (self.prefill.instance.node(), self.decode.instance.node());
         let made = self.proxy.config.dialect.decode_leg(&self.asked, &self.pair(&prefill, &decode), answer);
         match made {
@@ -193,19 +213,15 @@ impl Journey {
 
     /// A leg that the dialect cannot make.
     fn unspeakable(&mut self, error: &DialectError) -> Problem {
-        match error {
-            DialectError::MissingField { .. } => {
-                let fault = LegFault::new(FaultKind::Protocol, error.to_string());
-                self.failed(Role::Prefill, &fault)
-            }
-            _ => {
-                self.visit.end(Ending::Refused);
-                Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
-            }
+        if let DialectError::MissingField { .. } = error {
+            return self.failed(Role::Prefill, &LegFault::new(FaultKind::Protocol, error.to_string()));
         }
+        self.visit.end(Ending::Refused);
+        let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Problem::new(status, error.to_string())
     }
 
-    fn failed(&mut self, role: Role, fault: &LegFault) -> Problem {
+    pub(super) fn failed(&mut self, role: Role, fault: &LegFault) -> Problem {
         self.visit.end(Ending::Failed);
         let instance = match role {
             Role::Prefill => &self.prefill.instance.name,
@@ -219,10 +235,11 @@ impl Journey {
     }
 
     /// The prefill leg ended badly: its status is the client's, its fault ours to tell.
-    fn prefill_failed(mut self, end: LegEnd) -> Departure {
+    pub(super) fn prefill_failed(mut self, end: LegEnd) -> Departure {
         match end {
             LegEnd::Fault(fault) => Err(self.failed(Role::Prefill, &fault)),
             LegEnd::Status(answer) => Ok(self.pass_on(*answer, Role::Prefill)),
+            LegEnd::Unspeakable(problem) => Err(problem),
         }
     }
 
@@ -231,12 +248,12 @@ impl Journey {
         if !answer.is_success() {
             return self.pass_on(answer, Role::Decode);
         }
-        let beside = beside.map(|leg| -> super::body::Beside { Box::pin(judged(leg)) });
+        let beside = beside.map(|leg| -> Beside { Box::pin(judged(leg)) });
         self.depart(answer, ahead, beside)
     }
 
     /// An answer that is no success, as it is, with the name of its leg.
-    fn pass_on(mut self, answer: Answer, role: Role) -> Reply {
+    pub(super) fn pass_on(mut self, answer: Answer, role: Role) -> Reply {
         self.visit.end(Ending::Passed);
         let instance = answer.body.instance().to_owned();
         let mut reply = self.depart(answer, None, None);
@@ -244,15 +261,25 @@ impl Journey {
         reply
     }
 
-    fn depart(self, answer: Answer, ahead: Option<Bytes>, beside: Option<super::body::Beside>) -> Reply {
+    fn depart(self, answer: Answer, ahead: Option<Bytes>, beside: Option<Beside>) -> Reply {
         let length = answer.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
+        let headers = self.told(passed_headers(answer.headers));
+        let mut relay = Relay::new(answer.body, length, vec![self.prefill, self.decode], self.visit);
+        (relay.ahead, relay.beside) = (ahead, beside);
+        let mut reply = Response::new(ReplyBody::live(Source::Relay(relay)));
+        *reply.status_mut() = status;
+        *reply.headers_mut() = headers;
+        reply
+    }
+
+    /// With what the proxy has to say: who served, and where the time went.
+    pub(super) fn told(&self, mut headers: HeaderMap) -> HeaderMap {
         let names = [
             ("x-pdbench-prefill", self.prefill.instance.name.clone()),
             ("x-pdbench-decode", self.decode.instance.name.clone()),
             ("server-timing", self.timing.header()),
         ];
-        let mut headers = passed_headers(answer.headers);
         for (name, value) in names {
             if let Ok(value) = HeaderValue::from_str(&value) {
                 headers.append(HeaderName::from_static(name), value);
@@ -262,12 +289,7 @@ impl Journey {
         if let (false, Ok(value)) = (headers.contains_key(&id), HeaderValue::from_str(&self.request_id)) {
             headers.insert(id, value);
         }
-        let mut relay = Relay::new(answer.body, length, vec![self.prefill, self.decode], self.visit);
-        (relay.ahead, relay.beside) = (ahead, beside);
-        let mut reply = Response::new(ReplyBody::Relay(Box::new(relay)));
-        *reply.status_mut() = status;
-        *reply.headers_mut() = headers;
-        reply
+        headers
     }
 }
 
@@ -280,5 +302,6 @@ async fn judged(leg: Prefill) -> Result<(), LegFault> {
             let message = format!("the prefill instance answered {}", answer.status);
             Err(LegFault::new(FaultKind::Protocol, message))
         }
+        Err(LegEnd::Unspeakable(problem)) => Err(LegFault::new(FaultKind::Protocol, problem.message)),
     }
 }

@@ -123,6 +123,8 @@ pub(super) struct LegWatch {
     class: Option<&'static str>,
     begun: bool,
     ended: bool,
+    /// It is no leg, only a question to the instance.
+    errand: bool,
     /// The last byte of the body was a line end.
     line_end: bool,
 }
@@ -136,8 +138,16 @@ impl LegWatch {
             class: None,
             begun: false,
             ended: false,
+            errand: false,
             line_end: false,
         }
+    }
+
+    /// A question beside the legs: it is counted with none of them.
+    pub fn errand(instance: &Arc<Instance>) -> Self {
+        let mut watch = Self::start(instance);
+        watch.errand = true;
+        watch
     }
 
     /// The head of the answer is there.
@@ -148,11 +158,17 @@ impl LegWatch {
             400..500 => "4xx",
             _ => "5xx",
         });
+        if self.errand {
+            return;
+        }
         lock(&self.instance.stats.told).head.observe(self.started.elapsed().as_secs_f64());
     }
 
     /// Bytes of its body are there.
     pub fn body(&mut self, bytes: &[u8]) {
+        if self.errand {
+            return;
+        }
         let stats = &self.instance.stats;
         if !self.begun {
             self.begun = true;
@@ -178,7 +194,7 @@ impl LegWatch {
     }
 
     fn end(&mut self, class: &'static str) {
-        if std::mem::replace(&mut self.ended, true) {
+        if std::mem::replace(&mut self.ended, true) || self.errand {
             return;
         }
         let mut told = lock(&self.instance.stats.told);

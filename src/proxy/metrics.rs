@@ -51,6 +51,9 @@ fn clients(writer: &mut Writer, proxy: &Proxy) {
     let name = "pdbench_proxy_waiting_for_decode_calls";
     writer.family(name, Kind::Gauge, "Requests whose decode instance has not asked for their prefill yet.");
     writer.sample(name, &[], proxy.calls.len() as f64);
+    let name = "pdbench_proxy_waiting_for_notifications";
+    writer.family(name, Kind::Gauge, "Requests whose prefill instance has not told yet where their KV is.");
+    writer.sample(name, &[], proxy.notices.len() as f64);
 }
 
 fn legs(writer: &mut Writer, proxy: &Proxy) {

@@ -4,20 +4,25 @@
 //! Deliberately absent: threads and runtimes (the caller decides where it runs), retries of what an instance may
 //! have seen, queues of its own, files.
 
+mod admin;
 mod allow;
 mod answer;
 mod ask;
+mod before;
 mod body;
 mod calls;
 mod config;
+mod fan;
 mod forward;
 mod front;
 mod health;
 mod http;
 mod instance;
+mod joined;
 mod journey;
 mod leg;
 mod metrics;
+mod notices;
 mod prefill;
 mod problem;
 mod roster;
@@ -36,6 +41,7 @@ use crate::runtime::{Clock, StopSignal};
 use calls::Calls;
 use front::Front;
 use instance::lock;
+use notices::Notices;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64Mcg;
 use roster::Roster;
@@ -67,9 +73,10 @@ struct Proxy {
     roster: Roster,
     front: Arc<Front>,
     calls: Calls,
+    notices: Notices,
     metaserver_url: String,
     draws: Mutex<Pcg64Mcg>,
-    /// Tasks that watch instances; they end with the proxy.
+    /// Tasks beside the connections; they end with the proxy.
     watches: Mutex<JoinSet<()>>,
 }
 
@@ -102,6 +109,7 @@ pub async fn run(listener: TcpListener, config: Config, clock: Clock, stop: Stop
         roster: Roster::new(config.policy, config.seed),
         front: Arc::default(),
         calls: Calls::default(),
+        notices: Notices::default(),
         metaserver_url,
         draws: Mutex::new(Pcg64Mcg::seed_from_u64(config.seed)),
         watches: Mutex::default(),
@@ -111,6 +119,9 @@ pub async fn run(listener: TcpListener, config: Config, clock: Clock, stop: Stop
         for node in nodes {
             proxy.add(role, node.clone());
         }
+    }
+    if let Some(listener) = &proxy.config.kv_notify {
+        lock(&proxy.watches).spawn(notices::listen(Arc::clone(&proxy), Arc::clone(listener)));
     }
     server::serve(listener, Arc::clone(&proxy), stop).await;
     lock(&proxy.watches).abort_all();

@@ -5,6 +5,7 @@ use super::config::Timeouts;
 use super::health::collect;
 use super::instance::Instance;
 use super::leg::{FaultKind, LegFault};
+use super::problem::Problem;
 use super::upstream::call;
 use crate::wire::Object;
 use crate::wire::openai::{Answer as Said, ChunkReader, read_answer};
@@ -23,6 +24,8 @@ pub(super) enum LegEnd {
     Fault(LegFault),
     /// It was answered with a status that is no success, for the client to see.
     Status(Box<Answer>),
+    /// It could not be made.
+    Unspeakable(Problem),
 }
 
 /// A prefill leg under way: its answer in the end, empty where it was a stream.
@@ -34,13 +37,24 @@ pub(super) async fn prefill(
     request: Vec<u8>,
     timeouts: Timeouts,
 ) -> Result<Vec<u8>, LegEnd> {
-    let answer = call(&instance, &request, &timeouts).await.map_err(LegEnd::Fault)?;
+    let answer = send(&instance, &request, &timeouts).await?;
     drop(request);
-    if !answer.is_success() {
-        return Err(LegEnd::Status(Box::new(answer)));
-    }
-    let read = if answer.is_stream() { drain(answer).await } else { whole(answer).await };
-    read.map_err(LegEnd::Fault)
+    read(answer).await.map_err(LegEnd::Fault)
+}
+
+/// Sends a prefill leg; the head of its answer, if that is a success.
+pub(super) async fn send(
+    instance: &Arc<Instance>,
+    request: &[u8],
+    timeouts: &Timeouts,
+) -> Result<Answer, LegEnd> {
+    let answer = call(instance, request, timeouts).await.map_err(LegEnd::Fault)?;
+    if answer.is_success() { Ok(answer) } else { Err(LegEnd::Status(Box::new(answer))) }
+}
+
+/// Reads a successful answer to its end.
+pub(super) async fn read(answer: Answer) -> Result<Vec<u8>, LegFault> {
+    if answer.is_stream() { drain(answer).await } else { whole(answer).await }
 }
 
 fn disguised(message: &str) -> LegFault {

@@ -72,7 +72,20 @@ pub(super) async fn call(
     request: &[u8],
     timeouts: &Timeouts,
 ) -> Result<Answer, LegFault> {
-    let mut watch = LegWatch::start(instance);
+    watched_call(LegWatch::start(instance), request, timeouts).await
+}
+
+/// The same for a question that is no leg.
+pub(super) async fn ask(
+    instance: &Arc<Instance>,
+    request: &[u8],
+    timeouts: &Timeouts,
+) -> Result<Answer, LegFault> {
+    watched_call(LegWatch::errand(instance), request, timeouts).await
+}
+
+async fn watched_call(mut watch: LegWatch, request: &[u8], timeouts: &Timeouts) -> Result<Answer, LegFault> {
+    let instance = Arc::clone(&watch.instance);
     if let Some(kept) = instance.pool.take() {
         let sent = Instant::now();
         match exchange(kept, request, timeouts).await {
@@ -88,7 +101,7 @@ pub(super) async fn call(
             }
         }
     }
-    let answered = match connect(instance, timeouts.connect).await {
+    let answered = match connect(&instance, timeouts.connect).await {
         Ok(fresh) => exchange(fresh, request, timeouts).await.map_err(|failure| failure.fault),
         Err(fault) => Err(fault),
     };

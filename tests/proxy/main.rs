@@ -1,8 +1,11 @@
 //! The PD proxy between scripted instances and a raw client, in virtual time.
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
+mod admin;
 mod client;
 mod fake;
 mod faults;
+mod first_token;
+mod orders;
 mod relay;
 mod setup;

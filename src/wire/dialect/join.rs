@@ -11,11 +11,11 @@
 //! With sampling the two legs draw the first token each for itself, and the text may then not read on. An event that
 //! bears several tokens is taken for one: vLLM sends the first token alone at every stream interval.
 
+use super::Dialect;
 use super::events::{Events, data};
-use super::{Asked, Dialect};
+use super::shown::{Delta, show};
 use crate::wire::sse::TooLarge;
 use crate::wire::{Endpoint, Object};
-use serde_json::value::RawValue;
 use std::collections::BTreeSet;
 
 /// Joins the two legs of one streamed answer, bytes in, bytes out.
@@ -193,11 +193,11 @@ fn read(event: &[u8]) -> Option<Object> {
     (!chunk.has("error") && (chunk.has("choices") || chunk.has("usage"))).then_some(chunk)
 }
 
-fn choices(chunk: &Object) -> Vec<Object> {
+pub(super) fn choices(chunk: &Object) -> Vec<Object> {
     chunk.get("choices").unwrap_or_default()
 }
 
-fn index(choice: &Object) -> u64 {
+pub(super) fn index(choice: &Object) -> u64 {
     choice.get("index").unwrap_or(0)
 }
 
@@ -229,90 +229,7 @@ fn without_token(choice: &Object) -> Object {
     choice
 }
 
-/// The text of a choice of a whole answer, as the delta of a chat and as text.
-struct Delta {
-    text: Option<Box<RawValue>>,
-    fields: Object,
-}
-
-impl Delta {
-    /// `None` where there is nothing to show.
-    fn of(choice: &Object) -> Option<Self> {
-        if let Some(text) = choice.raw("text") {
-            let mut fields = Object::default();
-            fields.set_raw("content", text.to_owned());
-            return Some(Self { text: Some(text.to_owned()), fields });
-        }
-        let message: Object = choice.get("message")?;
-        let mut fields = Object::default();
-        for key in ["content", "reasoning", "reasoning_content", "tool_calls"] {
-            let value = message.raw(key).filter(|value| !["null", "\"\"", "[]"].contains(&value.get()));
-            if let Some(value) = value {
-                fields.set_raw(key, value.to_owned());
-            }
-        }
-        let empty = fields.to_bytes() == b"{}";
-        (!empty).then(|| Self { text: message.raw("content").map(ToOwned::to_owned), fields })
-    }
-}
-
-/// Events that show a choice of a whole answer: of a chat first the role. With `ending` they tell its end too.
-fn show(
-    endpoint: Endpoint,
-    answer: &Object,
-    choice: &Object,
-    delta: &Delta,
-    ending: bool,
-    out: &mut Vec<u8>,
-) {
-    let empty = || serde_json::value::to_raw_value("").expect("a text is JSON");
-    let mut emit = |key: &str, value: Box<RawValue>, ends: bool| {
-        let mut shown = Object::default();
-        shown.set("index", index(choice));
-        shown.set_raw(key, value);
-        let logprobs = choice.raw("logprobs").filter(|_| key == "text");
-        shown.set("logprobs", logprobs);
-        for end in ["finish_reason", "stop_reason"] {
-            shown.set(end, choice.raw(end).filter(|_| ends));
-        }
-        let mut chunk = chunk_like(endpoint, answer);
-        chunk.set("choices", [shown]);
-        put(&chunk, out);
-    };
-    match endpoint {
-        Endpoint::Completions => emit("text", delta.text.clone().unwrap_or_else(empty), ending),
-        Endpoint::Chat => {
-            let mut role = Object::default();
-            role.set("role", "assistant");
-            role.set("content", "");
-            emit("delta", raw(&role), false);
-            emit("delta", raw(&delta.fields), ending);
-        }
-    }
-}
-
-/// A chunk that belongs to an answer, without choices.
-fn chunk_like(endpoint: Endpoint, answer: &Object) -> Object {
-    let mut chunk = Object::default();
-    let object = match endpoint {
-        Endpoint::Completions => "text_completion",
-        Endpoint::Chat => "chat.completion.chunk",
-    };
-    for key in ["id", "object", "created", "model"] {
-        match (key, answer.raw(key)) {
-            ("object", _) => chunk.set(key, object),
-            (_, Some(value)) => chunk.set_raw(key, value.to_owned()),
-            (_, None) => {}
-        }
-    }
-    chunk
-}
-
-fn raw(object: &Object) -> Box<RawValue> {
-    serde_json::value::to_raw_value(object).expect("an object of JSON values is JSON")
-}
-
-fn put(chunk: &Object, out: &mut Vec<u8>) {
+pub(super) fn put(chunk: &Object, out: &mut Vec<u8>) {
     out.extend_from_slice(b"data: ");
     // Values keep the bytes they came with, and a line end between them would end the event's line.
     out.extend(
@@ -322,7 +239,7 @@ fn put(chunk: &Object, out: &mut Vec<u8>) {
 }
 
 /// Counts the first token to the answer rather than to the prompt; whether there was a usage.
-fn put_usage_right(chunk: &mut Object) -> bool {
+pub(super) fn put_usage_right(chunk: &mut Object) -> bool {
     let Some(mut usage) = chunk.get::<Object>("usage") else { return false };
     for (key, change) in [("prompt_tokens", -1), ("completion_tokens", 1)] {
         if let Some(tokens) = usage.get::<i64>(key) {
@@ -346,57 +263,6 @@ fn as_chat_chunk(chunk: &mut Object) {
     }
     chunk.set("object", "chat.completion.chunk");
     chunk.set("choices", turned);
-}
-
-/// The whole stream of an answer that the prefill leg gave alone, in one piece.
-pub fn shown_alone(asked: &Asked, answer: &Object) -> Vec<u8> {
-    let mut out = Vec::new();
-    for choice in choices(answer) {
-        let nothing = || Delta { text: None, fields: Object::default() };
-        let delta = Delta::of(&choice).unwrap_or_else(nothing);
-        show(asked.endpoint, answer, &choice, &delta, true, &mut out);
-    }
-    let options: Option<Object> = asked.body.get("stream_options");
-    if options.and_then(|options| options.get("include_usage")).unwrap_or(false) && answer.has("usage") {
-        let mut chunk = chunk_like(asked.endpoint, answer);
-        chunk.set("choices", [0; 0]);
-        chunk.set("usage", answer.raw("usage"));
-        put(&chunk, &mut out);
-    }
-    out.extend_from_slice(b"data: [DONE]\n\n");
-    out
-}
-
-/// The answer in one piece to a client that wants no stream: the first token from the prefill leg and, where it was
-/// not the last, what the decode leg made behind it.
-pub fn whole_answer(asked: &Asked, prefill: &Object, decode: Option<&Object>) -> Vec<u8> {
-    let mut answer = decode.unwrap_or(prefill).clone();
-    answer.remove("kv_transfer_params");
-    if decode.is_some() {
-        put_usage_right(&mut answer);
-    }
-    let text = |answer: &Object| {
-        choices(answer).first().and_then(|choice| choice.get::<String>("text")).unwrap_or_default()
-    };
-    let mut turned = choices(&answer);
-    for choice in &mut turned {
-        let whole = text(prefill) + &decode.map(text).unwrap_or_default();
-        match asked.endpoint {
-            Endpoint::Completions => choice.set("text", whole),
-            Endpoint::Chat => {
-                choice.remove("text");
-                let mut message = Object::default();
-                message.set("role", "assistant");
-                message.set("content", whole);
-                choice.set("message", message);
-            }
-        }
-    }
-    if asked.endpoint == Endpoint::Chat {
-        answer.set("object", "chat.completion");
-    }
-    answer.set("choices", turned);
-    answer.to_bytes()
 }
 
 #[cfg(test)]

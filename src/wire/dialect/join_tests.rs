@@ -1,5 +1,6 @@
 //! Held against the client's own reader of streams.
 
+use super::super::{Asked, shown_alone, whole_answer};
 use super::*;
 use crate::wire::openai::{ChunkReader, Piece};
 use crate::wire::sse::Splitter;

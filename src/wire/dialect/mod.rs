@@ -23,15 +23,17 @@ mod nixl;
 mod p2p_addr;
 mod plain;
 mod sglang;
+mod shown;
 #[cfg(test)]
 mod tests;
 
-pub use join::{Joiner, shown_alone, whole_answer};
+pub use join::Joiner;
 pub use layerwise::{BadCall, Call};
 pub use mooncake::{BadBootstrap, engines};
+pub use shown::{shown_alone, whole_answer};
 
 use super::{Endpoint, Object};
-use crate::cluster::Node;
+use crate::cluster::{Node, Role};
 use serde_json::value::RawValue;
 use std::fmt;
 
@@ -277,6 +279,26 @@ impl Dialect {
             Dialect::Lmcache => lmcache::decode_leg(asked, answer, pair),
             Dialect::AscendLayerwise => Ok(layerwise::decode_leg(asked, pair)),
             Dialect::Sglang => Ok(sglang::leg(asked, pair)),
+        }
+    }
+
+    /// Whether an instance was described in full.
+    ///
+    /// # Errors
+    /// When a fact is missing that cannot be asked for.
+    pub fn fits(self, role: Role, node: &Node) -> Result<(), DialectError> {
+        let kv = &node.kv;
+        let needed: &[(&'static str, bool)] = match (self, role) {
+            (Dialect::NixlPush, Role::Prefill) => &[("engine", kv.engine_id.is_some())],
+            (Dialect::P2pAddr, _) => &[("kv", kv.address.is_some())],
+            (Dialect::Lmcache, Role::Decode) => {
+                &[("init", !kv.init_ports.is_empty()), ("alloc", !kv.alloc_ports.is_empty())]
+            }
+            _ => &[],
+        };
+        match needed.iter().find(|(_, there)| !there) {
+            Some((fact, _)) => Err(body::missing(self.name(), fact, node)),
+            None => Ok(()),
         }
     }
 

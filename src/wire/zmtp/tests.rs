@@ -1,12 +1,15 @@
 use super::*;
 use proptest::prelude::*;
 
+/// Frames.
+type Message = Vec<Vec<u8>>;
+
 /// Feeds a stream in pieces of `size`; the reply and the messages.
 fn feed(
     connection: &mut Connection,
     bytes: &[u8],
     size: usize,
-) -> Result<(Vec<u8>, Vec<Vec<Vec<u8>>>), ZmtpError> {
+) -> Result<(Vec<u8>, Vec<Message>), ZmtpError> {
     let (mut reply, mut messages) = (Vec::new(), Vec::new());
     for piece in bytes.chunks(size) {
         connection.feed(piece, &mut reply, |message| messages.push(message))?;

@@ -1,0 +1,88 @@
+//! Requests that are handed to one instance or to all of them, and to no leg.
+
+use super::Proxy;
+use super::forward::{leg_bytes, passed_lines};
+use super::health::collect;
+use super::http::read_body;
+use super::instance::Instance;
+use super::leg::LegFault;
+use super::problem::{Problem, Reply, json_reply, mark, text_reply};
+use super::upstream::ask;
+use crate::cluster::Role;
+use crate::wire::dialect::{Call, Leg};
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::{HeaderMap, StatusCode};
+use serde_json::{Map, json};
+use std::sync::Arc;
+
+/// Longest answer that is handed on.
+const LONGEST: usize = 64 << 20;
+
+fn leg(path: &'static str, headers: &HeaderMap, body: Bytes) -> Leg {
+    let request_id = super::forward::request_id(headers).unwrap_or_else(|| "pdbench".to_owned());
+    Leg { path, request_id, headers: Vec::new(), body: body.to_vec() }
+}
+
+/// Posts to an instance: status and body.
+async fn post(
+    proxy: &Proxy,
+    instance: &Arc<Instance>,
+    leg: &Leg,
+    passed: &[u8],
+) -> Result<(u16, Vec<u8>), LegFault> {
+    let answer = ask(instance, &leg_bytes(leg, &instance.name, passed), &proxy.config.timeouts).await?;
+    let status = answer.status;
+    Ok((status, collect(answer, LONGEST).await?))
+}
+
+/// `/tokenize`: a prefill instance that is up answers it.
+pub(super) async fn tokenize(proxy: &Proxy, headers: &HeaderMap, body: Incoming) -> Result<Reply, Problem> {
+    let body = read_body(proxy, body).await?;
+    let instances = proxy.roster.instances(Role::Prefill);
+    let up = instances.iter().filter(|instance| instance.is_up()).min_by_key(|instance| instance.in_flight());
+    let instance = up.ok_or_else(|| Problem::unavailable(proxy.roster.why_none(Role::Prefill)))?;
+    let passed = passed_lines(headers, proxy.config.instance_key.as_ref());
+    let answered = post(proxy, instance, &leg("/tokenize", headers, body), &passed).await;
+    let (status, body) = answered.map_err(|fault| {
+        Problem::of_leg(Role::Prefill, &instance.name, StatusCode::BAD_GATEWAY, &fault.message)
+    })?;
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let mut reply = text_reply(status, "application/json", String::from_utf8_lossy(&body).into_owned());
+    mark(&mut reply, Role::Prefill, &instance.name);
+    Ok(reply)
+}
+
+/// `/reset_prefix_cache`: every instance is told; 200 when all of them did it.
+pub(super) async fn reset_prefix_cache(
+    proxy: &Proxy,
+    headers: &HeaderMap,
+    body: Incoming,
+) -> Result<Reply, Problem> {
+    let leg = leg("/reset_prefix_cache", headers, read_body(proxy, body).await?);
+    let passed = passed_lines(headers, proxy.config.instance_key.as_ref());
+    let mut told = Map::new();
+    let mut good = true;
+    for role in [Role::Prefill, Role::Decode] {
+        for instance in proxy.roster.instances(role) {
+            let (done, said) = match post(proxy, &instance, &leg, &passed).await {
+                Ok((status, _)) => ((200..300).contains(&status), json!(status)),
+                Err(fault) => (false, json!(fault.message)),
+            };
+            good &= done;
+            told.insert(instance.name.clone(), said);
+        }
+    }
+    let status = if good { StatusCode::OK } else { StatusCode::BAD_GATEWAY };
+    Ok(json_reply(status, &json!({ "instances": told })))
+}
+
+/// `/v1/metaserver`: a decode instance asks for the prefill of a request that waits for it.
+pub(super) async fn metaserver(proxy: &Proxy, body: Incoming) -> Result<Reply, Problem> {
+    let bytes = read_body(proxy, body).await?;
+    let call = Call::parse(&bytes).map_err(|error| Problem::bad_request(error.to_string()))?;
+    if proxy.calls.deliver(&call.candidates(), call.params.clone()) {
+        return Ok(json_reply(StatusCode::OK, &json!({ "request_id": call.request_id })));
+    }
+    Err(Problem::new(StatusCode::NOT_FOUND, "no request of that id waits for its prefill"))
+}
