@@ -1,9 +1,8 @@
-//! What the simulated model answers: words of four ASCII bytes, one per token, decided by the prompt and
-//! the seed alone, so that an answer can be foretold. Pure. Deliberately absent: meaning.
+//! What the simulated model answers: words of four ASCII bytes, one per token. Each follows from the seed and
+//! everything before it, prompt and answer alike, so that an answer can be foretold, and a prompt with the
+//! beginning of its answer behind it is answered with the rest. Pure. Deliberately absent: meaning.
 
-use super::prompt::mix;
-use rand::Rng as _;
-use rand_pcg::Pcg32;
+use super::prompt::{mix, token_ids};
 
 /// What a request allows its answer to be.
 #[derive(Clone, Debug, Default)]
@@ -54,22 +53,30 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// The answer to the prompt with hash `prompt`.
+    /// The answer to the prompt with hash `prompt`, see [`super::prompt::Prompt::hash`].
     pub fn new(prompt: u64, seed: u64, limits: &Limits) -> Self {
-        let mut draws = Pcg32::new(mix(prompt ^ mix(seed)), 0);
-        let natural = natural_length(&mut draws, limits);
-        let tokens = natural.min(limits.max_tokens);
-        let ends = natural <= limits.max_tokens && 0.0 < limits.eos_probability || limits.ends_by_itself;
-        let mut answer = Self {
-            tokens,
-            finish: if ends { Finish::End } else { Finish::Length },
-            text: (0..tokens).flat_map(|_| word(draws.next_u32())).collect(),
-            held_back: 0,
-        };
+        let (mut state, mut tokens, mut ends) = (prompt, 0, false);
+        let mut text = String::with_capacity(4 * limits.max_tokens.min(4096) as usize);
+        while tokens < limits.max_tokens && !ends {
+            let from = text.len();
+            text.extend(word(mix(state ^ mix(seed))));
+            state = token_ids(&text[from..]).fold(state, |state, id| mix(state ^ u64::from(id)));
+            tokens += 1;
+            ends = limits.min_tokens <= tokens && uniform(mix(state ^ mix(!seed))) < limits.eos_probability;
+        }
+        let ends = ends || limits.ends_by_itself;
+        let finish = if ends { Finish::End } else { Finish::Length };
+        let mut answer = Self { tokens, finish, text, held_back: 0 };
         if !limits.stop.is_empty() {
             answer.stop(limits);
         }
         answer
+    }
+
+    /// The id of its first token.
+    pub fn first_id(prompt: u64, seed: u64) -> u32 {
+        let first: String = word(mix(prompt ^ mix(seed))).into_iter().collect();
+        token_ids(&first).next().unwrap_or_default()
     }
 
     /// The text of the whole answer.
@@ -107,25 +114,20 @@ impl Answer {
     }
 }
 
-/// Tokens until the answer ends by itself: max(min_tokens, 1) + the failures before a success of
-/// probability p, by inversion: floor(ln u / ln(1 - p)) with u uniform in (0, 1].
-fn natural_length(draws: &mut Pcg32, limits: &Limits) -> u32 {
-    let uniform = (f64::from(draws.next_u32()) + 1.0) / 4_294_967_296.0;
-    if limits.eos_probability <= 0.0 {
-        return u32::MAX;
-    }
-    let failures = (uniform.ln() / (1.0 - limits.eos_probability).ln()).floor();
-    limits.min_tokens.max(1).saturating_add(failures as u32)
+/// Uniform in [0, 1): the upper 53 bits.
+fn uniform(draw: u64) -> f64 {
+    (draw >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 /// Three letters and a space.
-fn word(draw: u32) -> [char; 4] {
-    let letter = |n: u32| char::from(b'a' + (n % 26) as u8);
+fn word(draw: u64) -> [char; 4] {
+    let letter = |n: u64| char::from(b'a' + (n % 26) as u8);
     [letter(draw), letter(draw / 26), letter(draw / 676), ' ']
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::prompt::Prompt;
     use super::*;
 
     fn limits(max_tokens: u32) -> Limits {
@@ -148,7 +150,23 @@ mod tests {
 
     #[test]
     fn the_words_of_a_seed_never_change() {
-        assert_eq!(Answer::new(0, 0, &limits(4)).text(), "dnh dxk fmr bxc ");
+        assert_eq!(Answer::new(0, 0, &limits(4)).text(), "bdu cng ajb hhk ");
+    }
+
+    #[test]
+    fn a_prompt_with_the_beginning_of_its_answer_is_answered_with_the_rest() {
+        let ends = Limits { eos_probability: 0.01, min_tokens: 2, ..limits(300) };
+        for seed in 0..20 {
+            let prompt = Prompt::from_text("an even beginning, long enough", 16);
+            let whole = Answer::new(prompt.hash, seed, &ends);
+            let first = Answer::first_id(prompt.hash, seed);
+            let ids = token_ids("an even beginning, long enough").chain([first]);
+            let longer = Prompt::from_ids(ids, 16);
+            let shorter = Limits { max_tokens: 299, min_tokens: 1, ..ends.clone() };
+            let rest = Answer::new(longer.hash, seed, &shorter);
+            assert_eq!(rest.text(), &whole.text()[4..]);
+            assert_eq!(rest.finish, whole.finish);
+        }
     }
 
     #[test]

@@ -5,7 +5,9 @@
 use super::Config;
 use super::answer::Limits;
 use super::events::{Endpoint, UsageIn};
+use super::handoff::KvParams;
 use super::prompt::{Prompt, token_ids};
+use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -29,6 +31,18 @@ impl Refusal {
         Self::new(400, "BadRequestError", name.into(), &message)
     }
 
+    /// A fault that was asked for, in vLLM's shape.
+    pub fn fault(status: u16) -> Self {
+        let code = StatusCode::from_u16(status).ok();
+        let kind = code.and_then(|code| code.canonical_reason()).unwrap_or("Error");
+        Self::new(status, kind, Value::Null, "A fault of the simulated cluster, as asked for.")
+    }
+
+    /// An `x-sim-fault` that cannot be read.
+    pub fn no_fault(why: &str) -> Self {
+        Self::parameter("x-sim-fault", None, why)
+    }
+
     /// A body longer than the server takes, in bytes.
     pub fn too_large(limit: usize) -> Self {
         let message = format!("The request's body is longer than {limit} bytes or was cut short.");
@@ -43,6 +57,10 @@ pub(super) struct Ask {
     pub limits: Limits,
     pub stream: bool,
     pub usage: UsageIn,
+    /// What it says of its KV.
+    pub kv: Option<KvParams>,
+    /// SGLang's name for the pair of legs.
+    pub room: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -63,6 +81,8 @@ struct Body {
     echo: Option<bool>,
     logprobs: Option<Value>,
     prompt_logprobs: Option<Value>,
+    kv_transfer_params: Option<KvParams>,
+    bootstrap_room: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -111,6 +131,7 @@ pub(super) fn parse(endpoint: Endpoint, bytes: &[u8], config: &Config) -> Result
     let prompt = body.prompt(endpoint, config)?;
     let limits = body.limits(endpoint, &prompt, config)?;
     let stream = body.stream.unwrap_or(false);
+    let (kv, room) = (body.kv_transfer_params.clone(), body.bootstrap_room);
     let usage = match body.stream_options.unwrap_or_default() {
         StreamOptions { include_usage: Some(true), continuous_usage_stats: Some(true) } => {
             UsageIn::EveryChunk
@@ -118,7 +139,7 @@ pub(super) fn parse(endpoint: Endpoint, bytes: &[u8], config: &Config) -> Result
         StreamOptions { include_usage: Some(true), .. } => UsageIn::LastChunk,
         _ => UsageIn::Nothing,
     };
-    Ok(Ask { prompt, limits, stream, usage })
+    Ok(Ask { prompt, limits, stream, usage, kv, room })
 }
 
 /// The ids of what `/tokenize` is asked about.

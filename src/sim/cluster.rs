@@ -68,8 +68,9 @@ impl Cluster {
     /// Starts every node on the current runtime.
     pub fn start(config: Config, clock: Clock, log: Arc<TruthLog>) -> Arc<Self> {
         let link = Arc::new(Link::new(config.cost.clone()));
-        let prefill = (0..config.topology.prefill).map(|_| PrefillNode::start(&config)).collect();
-        let decode = (0..config.topology.decode).map(|_| DecodeNode::start(&config, &link, &log)).collect();
+        let prefill = (0..config.topology.prefill.max(1)).map(|_| PrefillNode::start(&config)).collect();
+        let decode =
+            (0..config.topology.decode.max(1)).map(|_| DecodeNode::start(&config, &link, &log)).collect();
         Arc::new(Self {
             config,
             log,

@@ -1,4 +1,4 @@
-use super::{Cost, PARAMETERS};
+use super::{Cost, Death, Faults, PARAMETERS};
 use crate::cluster::Topology;
 use serde_json::{Map, Value};
 
@@ -27,6 +27,43 @@ pub struct Config {
     /// Output tokens of a chat answer without a limit, where vLLM would go on to the end of the
     /// context; it then ends by itself. Assumed; no source. Default 256.
     pub answer_tokens: u64,
+    /// How KV goes from node to node.
+    pub kv: KvConfig,
+    /// What goes wrong with every request. Default nothing.
+    pub faults: Faults,
+    /// A node that dies. Default none.
+    pub death: Option<Death>,
+}
+
+/// How KV goes from node to node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KvConfig {
+    /// Whether there is a KV store: prefill nodes put the KV of requests that name no other way into it.
+    /// Default true.
+    pub store: bool,
+    /// Tokens that the store holds. Default 4,000,000: 524 GB of KV. Assumed; no source.
+    pub store_capacity_tokens: u64,
+    /// How long the store keeps what was looked up, in seconds, whatever else comes. Default 10, which the
+    /// deployment guides name as the lease of mooncake_master.
+    pub store_lease_s: f64,
+    /// How long a prefill node holds KV that nobody fetches, in seconds. Default 480, as vLLM's
+    /// `VLLM_NIXL_ABORT_REQUEST_TIMEOUT`.
+    pub hold_s: f64,
+    /// How long a decode node waits for KV that was promised, in seconds; then it computes the prompt itself.
+    /// Assumed; no source. Default 30.
+    pub wait_s: f64,
+}
+
+impl Default for KvConfig {
+    fn default() -> Self {
+        Self {
+            store: true,
+            store_capacity_tokens: 4_000_000,
+            store_lease_s: 10.0,
+            hold_s: 480.0,
+            wait_s: 30.0,
+        }
+    }
 }
 
 /// How a node is chosen for a request; ties go to the node with the lowest index.
@@ -62,6 +99,9 @@ impl Default for Config {
             prefix_cache: true,
             eos_probability: 0.0,
             answer_tokens: 256,
+            kv: KvConfig::default(),
+            faults: Faults::default(),
+            death: None,
         }
     }
 }

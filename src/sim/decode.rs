@@ -2,16 +2,17 @@
 //! meanwhile joins at its end. Steps follow one another by the cost model's own instants, so that the
 //! timer's rounding never adds up.
 
-use super::door::{Command, Door, Inbox, Slot};
+use super::counts::Counts;
+use super::door::{Command, Door, Inbox, Next, Slot};
 use super::link::Link;
-use super::metrics::{Counts, Metrics};
+use super::metrics::Metrics;
 use super::truth::TruthLog;
 use super::{Config, Cost, Emission};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 /// The way to one decode node, whose task ends when the last handle is gone.
 #[derive(Debug)]
@@ -74,6 +75,7 @@ impl DecodeNode {
     pub fn start(config: &Config, link: &Arc<Link>, log: &Arc<TruthLog>) -> Self {
         let (door, inbox) = Door::open();
         let metrics = Metrics::new();
+        metrics.lock().nixl = true;
         let engine = Engine {
             cost: config.cost.clone(),
             emission: config.emission,
@@ -104,6 +106,8 @@ impl DecodeNode {
         {
             let mut counts = self.metrics.lock();
             counts.transferred += tokens;
+            counts.external_queries += tokens;
+            counts.external_hits += tokens;
             counts.transfer.observe((kv_arrived - start).as_secs_f64());
             counts.transfer_bytes.observe(self.cost.kv_bytes(tokens) as f64);
         }
@@ -199,13 +203,10 @@ impl Engine {
     /// Obeys commands until `due`; false when nobody is left to give any.
     async fn wait_until(&mut self, due: Instant) -> bool {
         loop {
-            tokio::select! {
-                biased;
-                command = self.inbox.recv() => match command {
-                    Some(command) => self.take(command),
-                    None => return false,
-                },
-                () = sleep_until(due) => return true,
+            match self.inbox.until(due).await {
+                Next::Command(command) => self.take(command),
+                Next::Due => return true,
+                Next::Gone => return false,
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
 
 /// What a node's task is told.
 #[derive(Debug)]
@@ -16,7 +17,40 @@ pub(super) enum Command<J> {
 }
 
 /// The node's end of the queue.
-pub(super) type Inbox<J> = mpsc::UnboundedReceiver<Command<J>>;
+#[derive(Debug)]
+pub(super) struct Inbox<J>(mpsc::UnboundedReceiver<Command<J>>);
+
+/// What ends a wait for an instant.
+#[derive(Debug)]
+pub(super) enum Next<J> {
+    /// A command, before the instant.
+    Command(Command<J>),
+    /// The instant.
+    Due,
+    /// Nobody is left to give commands.
+    Gone,
+}
+
+impl<J> Inbox<J> {
+    /// The next command; `None` when nobody is left to give any.
+    pub async fn recv(&mut self) -> Option<Command<J>> {
+        self.0.recv().await
+    }
+
+    /// The next command that is there already.
+    pub fn at_hand(&mut self) -> Option<Command<J>> {
+        self.0.try_recv().ok()
+    }
+
+    /// The next command, or `due`; commands that are there come before an instant that is over.
+    pub async fn until(&mut self, due: Instant) -> Next<J> {
+        tokio::select! {
+            biased;
+            command = self.0.recv() => command.map_or(Next::Gone, Next::Command),
+            () = sleep_until(due) => Next::Due,
+        }
+    }
+}
 
 /// The callers' end: hands out slots.
 #[derive(Debug)]
@@ -29,8 +63,11 @@ pub(super) struct Door<J> {
 impl<J> Door<J> {
     /// Both ends.
     pub fn open() -> (Arc<Self>, Inbox<J>) {
-        let (commands, inbox) = mpsc::unbounded_channel();
-        (Arc::new(Self { commands, slots: AtomicU64::new(0), in_flight: AtomicUsize::new(0) }), inbox)
+        let (commands, receiver) = mpsc::unbounded_channel();
+        (
+            Arc::new(Self { commands, slots: AtomicU64::new(0), in_flight: AtomicUsize::new(0) }),
+            Inbox(receiver),
+        )
     }
 
     /// A slot for a job to come; the node counts as one request busier while it lives.

@@ -117,6 +117,11 @@ impl Shape {
         Bytes::from_static(b"data: [DONE]\n\n")
     }
 
+    /// An error inside a stream whose head said 200.
+    pub fn error(error: &str) -> Bytes {
+        format!("data: {error}\n\n").into()
+    }
+
     fn push_usage(&self, event: &mut String, usage: Usage) {
         if self.usage == UsageIn::EveryChunk {
             event.push_str(",\"usage\":");
@@ -125,7 +130,7 @@ impl Shape {
     }
 }
 
-/// The body of an answer that is not streamed.
+/// The body of an answer that is not streamed; `kv_transfer_params` is what the other leg will be told.
 pub(super) fn whole(
     endpoint: Endpoint,
     id: &str,
@@ -133,6 +138,7 @@ pub(super) fn whole(
     model: &str,
     answer: &Answer,
     usage: Usage,
+    kv_transfer_params: Option<Value>,
 ) -> Bytes {
     let id = format!("{}{id}", endpoint.id_prefix());
     let (reason, stop) = (answer.finish.reason(), stop_reason(&answer.finish));
@@ -156,7 +162,7 @@ pub(super) fn whole(
                 "prompt_token_ids": null, "routed_experts": null,
             }],
             "service_tier": null, "system_fingerprint": fingerprint(), "usage": usage,
-            "kv_transfer_params": null, "ec_transfer_params": null, "metrics": null,
+            "kv_transfer_params": kv_transfer_params, "ec_transfer_params": null, "metrics": null,
         }),
         Endpoint::Chat => json!({
             "id": id, "object": "chat.completion", "created": created, "model": model,
@@ -169,7 +175,7 @@ pub(super) fn whole(
                 "logprobs": null, "finish_reason": reason, "stop_reason": stop, "token_ids": null,
             }],
             "service_tier": null, "system_fingerprint": fingerprint(), "usage": usage,
-            "prompt_logprobs": null, "prompt_token_ids": null, "kv_transfer_params": null,
+            "prompt_logprobs": null, "prompt_token_ids": null, "kv_transfer_params": kv_transfer_params,
         }),
     };
     body.to_string().into()

@@ -96,7 +96,7 @@ async fn generate(cluster: &Arc<Cluster>, endpoint: Endpoint, headers: &HeaderMa
     let tokens = decoding.answer.tokens;
     let mut usage = decoding.usage();
     usage.completion_tokens = tokens;
-    let bytes = whole(endpoint, &id, created, model, &decoding.answer, usage);
+    let bytes = whole(endpoint, &id, created, model, &decoding.answer, usage, None);
     let body = ReplyBody::Whole(Some(bytes), Some((Box::new(decoding.entry), tokens)));
     reply(StatusCode::OK, "application/json", body)
 }

@@ -18,15 +18,16 @@ impl Link {
 
     /// Moves the KV of `tokens`, ready to leave at `ready`. Gives the instants when it began and arrived.
     pub async fn transfer(&self, tokens: u64, ready: Instant) -> (Instant, Instant) {
-        let (start, arrived) = self.occupy(tokens, ready);
+        let (start, arrived) = self.occupy(tokens, ready, 1.0);
         sleep_until(arrived).await;
         (start, arrived)
     }
 
-    fn occupy(&self, tokens: u64, ready: Instant) -> (Instant, Instant) {
+    /// The same without waiting for the arrival; it takes `slowness` times as long.
+    pub fn occupy(&self, tokens: u64, ready: Instant, slowness: f64) -> (Instant, Instant) {
         let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
         let start = free_at.map_or(ready, |free_at| free_at.max(ready));
-        let end = start + self.cost.link_occupied(tokens);
+        let end = start + self.cost.link_occupied(tokens).mul_f64(slowness);
         *free_at = Some(end);
         (start, end + self.cost.link_latency())
     }

@@ -1,109 +1,9 @@
-//! What a node counts, and how `/metrics` tells it: names, labels and bucket bounds of vLLM 0.30's V1
-//! engine. `engine` numbers the nodes, prefill nodes first.
-//! Deliberately absent: preemptions (answers reserve their KV) and local prefix hits on decode nodes.
+//! How `/metrics` tells what nodes count: names and labels of vLLM 0.30's V1 engine. `engine` numbers the nodes
+//! of one exposition. What a connector counts is there once that connector worked.
 
+use super::counts::{Counts, StoreOperations};
 use crate::wire::prometheus::{Histogram, Kind, Writer};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-const TTFT_S: &[f64] = &[
-    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0,
-    80.0, 160.0, 640.0, 2560.0,
-];
-const TOKEN_S: &[f64] = &[
-    0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0,
-];
-const REQUEST_S: &[f64] = &[
-    0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0,
-    960.0, 1920.0, 7680.0,
-];
-const TOKENS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0];
-const ITERATION_TOKENS: &[f64] =
-    &[1.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0];
-const TRANSFER_S: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 5.0];
-const TRANSFER_BYTES: &[f64] = &[
-    2048.0,
-    8192.0,
-    32768.0,
-    131072.0,
-    524288.0,
-    2097152.0,
-    8388608.0,
-    33554432.0,
-    134217728.0,
-    536870912.0,
-    2147483648.0,
-    8589934592.0,
-];
-
-/// What one node has counted. Times in seconds.
-#[derive(Clone, Debug)]
-pub(super) struct Counts {
-    /// Requests in the running batch.
-    pub running: u64,
-    /// Requests waiting for a place in a batch.
-    pub waiting: u64,
-    /// Requests waiting for their KV.
-    pub deferred: u64,
-    /// Tokens whose KV the running batch holds.
-    pub kv_tokens: u64,
-    /// Prompt tokens looked up in the node's prefix cache, and found there.
-    pub prefix_queries: u64,
-    pub prefix_hits: u64,
-    /// Prompt tokens by where their KV came from.
-    pub computed: u64,
-    pub cache_hit: u64,
-    pub transferred: u64,
-    pub generated: u64,
-    pub finished_stop: u64,
-    pub finished_length: u64,
-    pub aborted: u64,
-    pub ttft: Histogram,
-    pub inter_token: Histogram,
-    pub per_output_token: Histogram,
-    pub e2e: Histogram,
-    pub queue: Histogram,
-    pub prefill: Histogram,
-    pub decode: Histogram,
-    pub inference: Histogram,
-    pub prompt_tokens: Histogram,
-    pub generation_tokens: Histogram,
-    pub iteration_tokens: Histogram,
-    pub transfer: Histogram,
-    pub transfer_bytes: Histogram,
-}
-
-impl Counts {
-    fn new() -> Self {
-        Self {
-            running: 0,
-            waiting: 0,
-            deferred: 0,
-            kv_tokens: 0,
-            prefix_queries: 0,
-            prefix_hits: 0,
-            computed: 0,
-            cache_hit: 0,
-            transferred: 0,
-            generated: 0,
-            finished_stop: 0,
-            finished_length: 0,
-            aborted: 0,
-            ttft: Histogram::new(TTFT_S),
-            inter_token: Histogram::new(TOKEN_S),
-            per_output_token: Histogram::new(TOKEN_S),
-            e2e: Histogram::new(REQUEST_S),
-            queue: Histogram::new(REQUEST_S),
-            prefill: Histogram::new(REQUEST_S),
-            decode: Histogram::new(REQUEST_S),
-            inference: Histogram::new(REQUEST_S),
-            prompt_tokens: Histogram::new(TOKENS),
-            generation_tokens: Histogram::new(TOKENS),
-            iteration_tokens: Histogram::new(ITERATION_TOKENS),
-            transfer: Histogram::new(TRANSFER_S),
-            transfer_bytes: Histogram::new(TRANSFER_BYTES),
-        }
-    }
-}
 
 /// A node's counts, shared between its task and whoever scrapes.
 #[derive(Clone, Debug)]
@@ -181,19 +81,19 @@ const FAMILIES: &[Family] = &[
         name: "vllm:external_prefix_cache_queries_total",
         kind: Kind::Counter,
         help: "Queries for KV of other nodes, in terms of number of queried tokens.",
-        series: |counts, _| one(counts.transferred),
+        series: |counts, _| one(counts.external_queries),
     },
     Family {
         name: "vllm:external_prefix_cache_hits_total",
         kind: Kind::Counter,
         help: "KV found on other nodes, in terms of number of cached tokens.",
-        series: |counts, _| one(counts.transferred),
+        series: |counts, _| one(counts.external_hits),
     },
     Family {
         name: "vllm:num_preemptions_total",
         kind: Kind::Counter,
         help: "Cumulative number of preemption from the engine.",
-        series: |_, _| one(0),
+        series: |counts, _| one(counts.preemptions),
     },
     Family {
         name: "vllm:prompt_tokens_total",
@@ -239,7 +139,7 @@ const FAMILIES: &[Family] = &[
                     ("stop", counts.finished_stop),
                     ("length", counts.finished_length),
                     ("abort", counts.aborted),
-                    ("error", 0),
+                    ("error", counts.failed),
                 ],
             )
         },
@@ -248,13 +148,13 @@ const FAMILIES: &[Family] = &[
         name: "vllm:nixl_num_failed_transfers_total",
         kind: Kind::Counter,
         help: "Number of failed KV cache transfers.",
-        series: |_, _| one(0),
+        series: |counts, _| if counts.nixl { one(counts.failed_transfers) } else { Vec::new() },
     },
     Family {
         name: "vllm:nixl_num_kv_expired_reqs_total",
         kind: Kind::Counter,
         help: "Number of requests that had their KV expire.",
-        series: |_, _| one(0),
+        series: |counts, _| if counts.nixl { one(counts.kv_expired) } else { Vec::new() },
     },
 ];
 
@@ -296,6 +196,9 @@ pub(super) fn expose<'a>(
         nodes.enumerate().map(|(engine, metrics)| (engine.to_string(), metrics.lock().clone())).collect();
     let mut writer = Writer::default();
     for family in FAMILIES {
+        if nodes.iter().all(|(_, counts)| (family.series)(counts, 1.0).is_empty()) {
+            continue;
+        }
         writer.family(family.name, family.kind, family.help);
         for (engine, counts) in &nodes {
             for (label, value) in (family.series)(counts, kv_capacity_tokens as f64) {
@@ -305,11 +208,52 @@ pub(super) fn expose<'a>(
             }
         }
     }
-    for (name, help, histogram) in HISTOGRAMS {
+    let nixl = nodes.iter().any(|(_, counts)| counts.nixl);
+    for (name, help, histogram) in HISTOGRAMS.iter().filter(|(name, ..)| nixl || !name.contains("nixl")) {
         writer.family(name, Kind::Histogram, help);
         for (engine, counts) in &nodes {
             writer.histogram(name, &[("engine", engine), ("model_name", model)], histogram(counts));
         }
     }
+    expose_store(&mut writer, &nodes, model);
     writer.finish()
+}
+
+type StoreFamily = (&'static str, &'static str, fn(&StoreOperations) -> u64);
+
+const STORE: &[StoreFamily] = &[
+    ("vllm:mooncake_store_operation_total", "Number of KV store operations.", |store| store.calls),
+    ("vllm:mooncake_store_operation_keys_total", "Number of keys touched by KV store operations.", |store| {
+        store.keys
+    }),
+    ("vllm:mooncake_store_operation_bytes_total", "Bytes moved by KV store operations.", |store| store.bytes),
+    ("vllm:mooncake_store_operation_failed_keys_total", "Number of keys that failed.", |store| {
+        store.failed_keys
+    }),
+];
+
+fn expose_store(writer: &mut Writer, nodes: &[(String, Counts)], model: &str) {
+    if nodes.iter().all(|(_, counts)| counts.store.is_empty()) {
+        return;
+    }
+    let series = || {
+        nodes.iter().flat_map(|(engine, counts)| {
+            counts.store.iter().map(move |((operation, status), counted)| {
+                let labels: [(&str, &str); 4] = [
+                    ("engine", engine.as_str()),
+                    ("model_name", model),
+                    ("operation", operation),
+                    ("status", status),
+                ];
+                (labels, counted)
+            })
+        })
+    };
+    for (name, help, value) in STORE {
+        writer.family(name, Kind::Counter, help);
+        series().for_each(|(labels, counted)| writer.sample(name, &labels, value(counted) as f64));
+    }
+    let name = "vllm:mooncake_store_operation_time_seconds";
+    writer.family(name, Kind::Histogram, "Time of KV store operations in seconds.");
+    series().for_each(|(labels, counted)| writer.histogram(name, &labels, &counted.time));
 }

@@ -37,6 +37,7 @@ enum Kind {
     Count { get: fn(&Config) -> u64, set: fn(&mut Config, u64), range: (u64, u64) },
     Word { get: fn(&Config) -> &'static str, set: fn(&mut Config, &str), words: &'static [&'static str] },
     Switch { get: fn(&Config) -> bool, set: fn(&mut Config, bool) },
+    Text { get: fn(&Config) -> String, set: fn(&mut Config, &str) -> Result<(), String> },
 }
 
 macro_rules! parameter {
@@ -57,40 +58,52 @@ macro_rules! parameter {
 }
 
 macro_rules! number {
-    ($name:literal, $ident:ident, $unit:literal, $low:literal ..= $high:literal, $help:literal) => {
+    ($name:literal, $ident:ident, $($path:ident).+, $unit:literal, $low:literal ..= $high:literal, $help:literal) => {
         parameter!(
             $name,
             $ident,
             $unit,
             $help,
             Kind::Number {
-                get: |config| config.cost.$ident,
-                set: |config, value| config.cost.$ident = value,
+                get: |config| config.$($path).+,
+                set: |config, value| config.$($path).+ = value,
                 range: ($low, $high),
             }
         )
     };
+    ($name:literal, $ident:ident, $unit:literal, $low:literal ..= $high:literal, $help:literal) => {
+        number!($name, $ident, cost.$ident, $unit, $low..=$high, $help)
+    };
 }
 
 macro_rules! count {
-    ($name:literal, $ident:ident, $unit:literal, $low:literal ..= $high:literal, $help:literal) => {
+    ($name:literal, $ident:ident, $($path:ident).+, $unit:literal, $low:literal ..= $high:literal, $help:literal) => {
         parameter!(
             $name,
             $ident,
             $unit,
             $help,
             Kind::Count {
-                get: |config| config.cost.$ident,
-                set: |config, value| config.cost.$ident = value,
+                get: |config| config.$($path).+,
+                set: |config, value| config.$($path).+ = value,
                 range: ($low, $high),
             }
         )
+    };
+    ($name:literal, $ident:ident, $unit:literal, $low:literal ..= $high:literal, $help:literal) => {
+        count!($name, $ident, cost.$ident, $unit, $low..=$high, $help)
     };
 }
 
 /// Every parameter that can be set by name.
 pub const PARAMETERS: &[Parameter] = &[
-    number!("prefill-tokens-per-s", prefill_tokens_per_s, "tokens/s", 1.0..=1e9, "Prefill speed of one node"),
+    number!(
+        "prefill-tokens-per-s",
+        prefill_tokens_per_s,
+        "tokens/s",
+        1.0..=1e12,
+        "Prefill speed of one node"
+    ),
     number!("prefill-overhead-ms", prefill_overhead_ms, "ms", 0.0..=1e5, "Fixed time of one prefill step"),
     count!(
         "prefill-batch-tokens",
@@ -120,7 +133,7 @@ pub const PARAMETERS: &[Parameter] = &[
         0..=1_000_000_000,
         "KV bytes of one token on the link"
     ),
-    number!("decode-step-ms", decode_step_ms, "ms", 0.001..=1e5, "Fixed time of one decode step"),
+    number!("decode-step-ms", decode_step_ms, "ms", 0.0..=1e5, "Fixed time of one decode step"),
     number!(
         "decode-sequence-us",
         decode_sequence_us,
@@ -156,27 +169,21 @@ pub const PARAMETERS: &[Parameter] = &[
             words: &["least-in-flight", "round-robin"],
         }
     ),
-    parameter!(
+    number!(
         "eos-probability",
         eos_probability,
+        eos_probability,
         "",
-        "Chance that an answer ends by itself after any one token, unless ignore_eos is set",
-        Kind::Number {
-            get: |config| config.eos_probability,
-            set: |config, value| config.eos_probability = value,
-            range: (0.0, 1.0),
-        }
+        0.0..=1.0,
+        "Chance that an answer ends by itself after any one token, unless ignore_eos is set"
     ),
-    parameter!(
+    count!(
         "answer-tokens",
         answer_tokens,
+        answer_tokens,
         "tokens",
-        "Length of a chat answer whose request has no limit",
-        Kind::Count {
-            get: |config| config.answer_tokens,
-            set: |config, value| config.answer_tokens = value,
-            range: (1, 1_000_000_000),
-        }
+        1..=1_000_000_000,
+        "Length of a chat answer whose request has no limit"
     ),
     parameter!(
         "stagger",
@@ -197,6 +204,61 @@ pub const PARAMETERS: &[Parameter] = &[
         "Compute every prompt in full, without reuse of equal beginnings",
         Kind::Switch { get: |config| !config.prefix_cache, set: |config, off| config.prefix_cache = !off }
     ),
+    parameter!(
+        "no-kv-store",
+        no_kv_store,
+        "",
+        "Leave out the KV store: KV goes from node to node alone",
+        Kind::Switch { get: |config| !config.kv.store, set: |config, off| config.kv.store = !off }
+    ),
+    count!(
+        "store-capacity-tokens",
+        store_capacity_tokens,
+        kv.store_capacity_tokens,
+        "tokens",
+        0..=1_000_000_000_000,
+        "Tokens that the KV store holds"
+    ),
+    number!(
+        "store-lease-s",
+        store_lease_s,
+        kv.store_lease_s,
+        "s",
+        0.0..=1e9,
+        "How long the KV store keeps what was looked up"
+    ),
+    number!("kv-hold-s", kv_hold_s, kv.hold_s, "s", 0.0..=1e9, "How long KV is held that nobody fetches"),
+    number!(
+        "kv-wait-s",
+        kv_wait_s,
+        kv.wait_s,
+        "s",
+        0.0..=1e9,
+        "How long a decode node waits for promised KV"
+    ),
+    parameter!(
+        "fault",
+        fault,
+        "words",
+        "What goes wrong with every request, such as status=503@decode:1 or reset-after=20",
+        Kind::Text {
+            get: |config| config.faults.to_string(),
+            set: |config, text| text.parse().map(|faults| config.faults = faults),
+        }
+    ),
+    parameter!(
+        "kill-node",
+        kill_node,
+        "node@s",
+        "A node that dies, and when: decode:1@12.5 is 12.5 s after the start",
+        Kind::Text {
+            get: |config| config.death.map_or_else(|| "none".to_owned(), |death| death.to_string()),
+            set: |config, text| {
+                config.death = if text == "none" { None } else { Some(text.parse()?) };
+                Ok(())
+            },
+        }
+    ),
 ];
 
 impl Parameter {
@@ -207,6 +269,7 @@ impl Parameter {
             Kind::Count { get, .. } => get(config).into(),
             Kind::Word { get, .. } => get(config).into(),
             Kind::Switch { get, .. } => get(config).into(),
+            Kind::Text { get, .. } => get(config).into(),
         }
     }
 
@@ -254,6 +317,7 @@ impl Parameter {
             Kind::Switch { set, .. } => {
                 set(config, text.parse().map_err(|_| want("true or false".to_owned()))?);
             }
+            Kind::Text { set, .. } => set(config, text)?,
         }
         Ok(())
     }
@@ -290,6 +354,8 @@ mod tests {
             let text = match parameter.words().last() {
                 Some(word) => word,
                 None if parameter.is_switch() => "true",
+                None if parameter.name == "fault" => "lose-kv",
+                None if parameter.name == "kill-node" => "decode:0@1",
                 None => "1",
             };
             parameter.set(&mut config, text).unwrap();
@@ -307,14 +373,16 @@ mod tests {
         for (name, text, says) in [
             (
                 "decode-step-ms",
-                "0",
-                "`0` is not a value of decode-step-ms: want a number in ms from 0.001 to 100000",
+                "-1",
+                "`-1` is not a value of decode-step-ms: want a number in ms from 0 to 100000",
             ),
             ("decode-step-ms", "NaN", "want a number in ms"),
             ("link-gb-per-s", "inf", "from 0.000001 to 1000000"),
             ("max-num-seqs", "1.5", "want a whole number in sequences from 1 to 1000000"),
             ("eos-probability", "2", "want a number from 0 to 1"),
             ("routing", "random", "want least-in-flight or round-robin"),
+            ("fault", "explode", "`explode` is not a fault"),
+            ("kill-node", "decode", "`decode` is not the end of a node"),
         ] {
             let parameter = PARAMETERS.iter().find(|p| p.name == name).unwrap();
             let error = parameter.set(&mut config, text).unwrap_err();

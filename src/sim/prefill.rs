@@ -1,7 +1,7 @@
 //! A prefill node: one batch at a time, in the order of arrival. Its KV capacity bounds the prefix cache
 //! alone. Deliberately absent: KV that waits for its transfer, and chunks of a prompt beside other prompts.
 
-use super::door::{Command, Door, Inbox};
+use super::door::{Command, Door, Inbox, Next};
 use super::metrics::Metrics;
 use super::prefix_cache::PrefixCache;
 use super::prompt::Prompt;
@@ -9,7 +9,7 @@ use super::{Config, Cost};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 /// The way to one prefill node, whose task ends when the last handle is gone.
 #[derive(Debug)]
@@ -42,6 +42,7 @@ impl PrefillNode {
     pub fn start(config: &Config) -> Self {
         let (door, inbox) = Door::open();
         let metrics = Metrics::new();
+        metrics.lock().nixl = true;
         let cost = config.cost.clone();
         let cache =
             config.prefix_cache.then(|| PrefixCache::new(cost.kv_capacity_tokens / cost.block_tokens));
@@ -123,13 +124,10 @@ impl Engine {
     /// Obeys commands until `due`; false when nobody is left to give any.
     async fn wait_until(&mut self, due: Instant) -> bool {
         loop {
-            tokio::select! {
-                biased;
-                command = self.inbox.recv() => match command {
-                    Some(command) => self.take(command),
-                    None => return false,
-                },
-                () = sleep_until(due) => return true,
+            match self.inbox.until(due).await {
+                Next::Command(command) => self.take(command),
+                Next::Due => return true,
+                Next::Gone => return false,
             }
         }
     }

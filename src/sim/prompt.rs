@@ -13,6 +13,9 @@ pub(super) struct Prompt {
     pub tokens: u32,
     /// Hash of the whole prompt.
     pub hash: u64,
+    /// Hash of all but the last token: what the KV of a prefill node is found by when the prompt is that of a
+    /// decode node, with the first token behind it.
+    pub before_last: u64,
     /// Hash of everything up to the end of each full block.
     pub blocks: Arc<[u64]>,
 }
@@ -21,14 +24,16 @@ impl Prompt {
     /// From token ids, in blocks of `block_tokens`.
     pub fn from_ids(ids: impl Iterator<Item = u32>, block_tokens: u64) -> Self {
         let (mut hash, mut tokens, mut blocks) = (mix(0), 0_u32, Vec::new());
+        let mut before_last = hash;
         for id in ids {
+            before_last = hash;
             hash = mix(hash ^ u64::from(id));
             tokens += 1;
             if u64::from(tokens) % block_tokens == 0 {
                 blocks.push(hash);
             }
         }
-        Self { tokens, hash, blocks: blocks.into() }
+        Self { tokens, hash, before_last, blocks: blocks.into() }
     }
 
     /// From text.

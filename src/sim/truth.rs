@@ -2,7 +2,9 @@
 //! when it ends, after one header line. What a client claims to have measured is held against it.
 //! Deliberately absent: files; lines go to a sink that the caller opened.
 
+use super::sequence::Work;
 use super::{Config, Totals};
+use crate::cluster::Role;
 use crate::measure::{EventTimes, Offset};
 use crate::runtime::Clock;
 use serde::{Deserialize, Serialize};
@@ -16,7 +18,7 @@ use tokio::time::Instant;
 pub type TruthSink = Box<dyn FnMut(String) + Send>;
 
 /// The version of the truth log's lines.
-pub const TRUTH_SCHEMA: u32 = 1;
+pub const TRUTH_SCHEMA: u32 = 2;
 
 /// First line of a truth log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,7 +31,8 @@ pub struct TruthHeader {
     pub parameters: Map<String, Value>,
 }
 
-/// What happened to one request: a line of the truth log. Times are since the clock's origin. Those of
+/// What happened to one request at one node: a line of the truth log. The legs of one request share its id;
+/// where one socket stands for a whole cluster there is one line for both. Times are since the clock's origin. Those of
 /// prefill and KV are the cost model's own, up to 1 ms before the runtime's timer acts on them; those of
 /// reading and writing are stamps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,12 +52,27 @@ pub struct Truth {
     pub writes_us: EventTimes,
     /// Prompt tokens.
     pub prompt_tokens: u32,
-    /// Those of them that the prefill node had cached.
+    /// Those of them that the node had cached.
     pub cached_tokens: u32,
+    /// Those of them whose KV came from another node or the store.
+    #[serde(default)]
+    pub external_tokens: u32,
+    /// Those of them that the node computed.
+    #[serde(default)]
+    pub computed_tokens: u32,
+    /// How often the request lost its place to others.
+    #[serde(default)]
+    pub preempted: u32,
     /// Output tokens handed to the socket.
     pub output_tokens: u32,
     /// How the request ended.
     pub ended: Ended,
+    /// The node's role; `None` where one socket stands for a whole cluster.
+    #[serde(default)]
+    pub role: Option<Role>,
+    /// The node's index within its role.
+    #[serde(default)]
+    pub node: Option<u32>,
     /// Index of the prefill node; `None` while `prefill_end_us` is.
     pub prefill_node: Option<u32>,
     /// Index of the decode node among the decode nodes; `None` while `kv_arrived_us` is.
@@ -77,6 +95,12 @@ pub enum Ended {
 pub(super) struct TruthLog {
     clock: Clock,
     state: Mutex<State>,
+}
+
+impl std::fmt::Debug for TruthLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TruthLog").finish_non_exhaustive()
+    }
 }
 
 struct State {
@@ -134,6 +158,7 @@ impl TruthLog {
 
 /// One request's line while the request lives. Dropping it tells the line; unless it was closed before,
 /// the request counts as cancelled.
+#[derive(Debug)]
 pub(super) struct Entry {
     log: Arc<TruthLog>,
     truth: Truth,
@@ -151,8 +176,13 @@ impl Entry {
             writes_us: EventTimes::default(),
             prompt_tokens,
             cached_tokens: 0,
+            external_tokens: 0,
+            computed_tokens: 0,
+            preempted: 0,
             output_tokens: 0,
             ended: Ended::Cancelled,
+            role: None,
+            node: None,
             prefill_node: None,
             decode_node: None,
         };
@@ -165,6 +195,27 @@ impl Entry {
         self.truth.prefill_start_us = Some(self.log.offset(start));
         self.truth.prefill_end_us = Some(self.log.offset(end));
         self.truth.cached_tokens = cached_tokens;
+        self.truth.computed_tokens = self.truth.prompt_tokens - cached_tokens;
+    }
+
+    /// Notes which node it is.
+    pub fn at(&mut self, role: Role, node: usize) {
+        self.truth.role = Some(role);
+        self.truth.node = Some(node as u32);
+    }
+
+    /// Notes how the node came by the prompt's KV. What it computed itself it prefilled, unless that was only
+    /// the end of what came from elsewhere.
+    pub fn work(&mut self, work: &Work) {
+        if work.external_tokens == 0 && self.truth.kv_arrived_us.is_none() {
+            self.truth.prefill_start_us = Some(self.log.offset(work.started));
+            self.truth.prefill_end_us = Some(self.log.offset(work.first));
+            self.truth.prefill_node = self.truth.node.filter(|_| self.truth.role == Some(Role::Prefill));
+        }
+        self.truth.cached_tokens = work.cached_tokens;
+        self.truth.external_tokens = work.external_tokens;
+        self.truth.computed_tokens = work.computed_tokens;
+        self.truth.preempted = work.preempted;
     }
 
     /// Notes that the KV reached a decode node.

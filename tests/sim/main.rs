@@ -3,5 +3,8 @@
 
 mod api;
 mod client;
+mod handoff;
 mod life;
+mod nodes;
+mod store;
 mod timing;

@@ -181,7 +181,7 @@ async fn staggered_streams_write_evenly_over_time() {
 async fn requests_spread_over_the_nodes() {
     for routing in ["least-in-flight", "round-robin"] {
         let mut config = config(&[("routing", routing)]);
-        config.topology = Topology { prefill: 2, decode: 3 };
+        config.topology = Topology::disaggregated(2, 3);
         let sim = Sim::start(config);
         let asks = (0..12).map(|salt| ask(&prompt(64, salt), 20)).collect();
         let (_, truths) = burst(&sim, asks).await;

@@ -1,0 +1,233 @@
+//! What a node can be made to do wrong, for a whole run by a parameter or for one request by the header
+//! `x-sim-fault`: words with commas between them, such as `cut-after=20@decode:1,slow-link=10`. Pure.
+
+use crate::cluster::Role;
+use std::fmt;
+use std::str::FromStr;
+
+/// One thing that goes wrong, and on which nodes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Fault {
+    /// What.
+    pub kind: FaultKind,
+    /// On nodes of this role alone: `@decode`.
+    pub role: Option<Role>,
+    /// On the node with this index alone: `@decode:1`.
+    pub index: Option<usize>,
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum FaultKind {
+    /// `status=503`: the request is answered with this status and vLLM's error object.
+    Status(u16),
+    /// `fail-prefill`: the prompt is computed, then the request is answered with 500; an event in a stream.
+    FailPrefill,
+    /// `lose-kv`: the KV that the request hands over, or fetches, is gone.
+    LoseKv,
+    /// `slow-link=10`: its KV takes so many times as long on the link.
+    SlowLink(f64),
+    /// `reset-after=5`: the connection is reset after so many events.
+    ResetAfter(u32),
+    /// `error-after=5`: after so many events the stream ends with an error object, its status 200.
+    ErrorAfter(u32),
+    /// `stall-after=5`: nothing more is sent after so many events, and the connection stays open.
+    StallAfter(u32),
+}
+
+/// Faults, in the order they were written; none is written `none`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Faults(pub Vec<Fault>);
+
+impl Faults {
+    /// Those on the node with `role` and `index`, this list's before `more`'s.
+    pub fn of(&self, more: &Faults, role: Role, index: usize) -> Faults {
+        let here = |fault: &&Fault| {
+            fault.role.is_none_or(|only| only == role) && fault.index.is_none_or(|only| only == index)
+        };
+        Faults(self.0.iter().chain(&more.0).filter(here).copied().collect())
+    }
+
+    /// What the first fault that is of the kind asked for says.
+    pub fn find<T>(&self, kind: impl Fn(FaultKind) -> Option<T>) -> Option<T> {
+        self.0.iter().find_map(|fault| kind(fault.kind))
+    }
+
+    /// Whether KV is lost.
+    pub fn lose_kv(&self) -> bool {
+        self.find(|kind| (kind == FaultKind::LoseKv).then_some(())).is_some()
+    }
+
+    /// How many times as long KV takes on the link.
+    pub fn slowness(&self) -> f64 {
+        self.find(|kind| if let FaultKind::SlowLink(factor) = kind { Some(factor) } else { None })
+            .unwrap_or(1.0)
+    }
+}
+
+impl FromStr for Faults {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(Self::default());
+        }
+        text.split(',').map(|word| word.trim().parse()).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl FromStr for Fault {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (what, place) = text.split_once('@').map_or((text, None), |(what, place)| (what, Some(place)));
+        let (word, value) = what.split_once('=').map_or((what, None), |(word, value)| (word, Some(value)));
+        let events = || value.and_then(|value| value.parse().ok());
+        let kind = match word {
+            "status" => events()
+                .filter(|status| (400..=599).contains(status))
+                .map(|status| FaultKind::Status(status as u16)),
+            "fail-prefill" if value.is_none() => Some(FaultKind::FailPrefill),
+            "lose-kv" if value.is_none() => Some(FaultKind::LoseKv),
+            "slow-link" => value
+                .and_then(|value| value.parse::<f64>().ok())
+                .filter(|factor| (1.0..=1e6).contains(factor))
+                .map(FaultKind::SlowLink),
+            "reset-after" => events().map(FaultKind::ResetAfter),
+            "error-after" => events().map(FaultKind::ErrorAfter),
+            "stall-after" => events().map(FaultKind::StallAfter),
+            _ => None,
+        };
+        let kind = kind.ok_or_else(|| {
+            format!(
+                "`{text}` is not a fault: want status=NNN, fail-prefill, lose-kv, slow-link=FACTOR, reset-after=N, \
+                 error-after=N or stall-after=N, each with @ROLE or @ROLE:INDEX behind it for some nodes alone"
+            )
+        })?;
+        let (role, index) = place.map_or(Ok((None, None)), place_of)?;
+        Ok(Self { kind, role, index })
+    }
+}
+
+/// `decode` or `decode:1`.
+fn place_of(text: &str) -> Result<(Option<Role>, Option<usize>), String> {
+    let (role, index) = text.split_once(':').map_or((text, None), |(role, index)| (role, Some(index)));
+    let index = index.map(|index| index.parse::<usize>()).transpose();
+    match (role_of(role), index) {
+        (Some(role), Ok(index)) => Ok((Some(role), index)),
+        _ => Err(format!(
+            "`{text}` names no nodes: want prefill, decode or mixed, or one of them such as decode:1"
+        )),
+    }
+}
+
+fn role_of(text: &str) -> Option<Role> {
+    [Role::Prefill, Role::Decode, Role::Mixed].into_iter().find(|role| role.to_string() == text)
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("none");
+        }
+        for (index, fault) in self.0.iter().enumerate() {
+            write!(f, "{}{fault}", if index == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            FaultKind::Status(status) => write!(f, "status={status}"),
+            FaultKind::FailPrefill => f.write_str("fail-prefill"),
+            FaultKind::LoseKv => f.write_str("lose-kv"),
+            FaultKind::SlowLink(factor) => write!(f, "slow-link={factor}"),
+            FaultKind::ResetAfter(events) => write!(f, "reset-after={events}"),
+            FaultKind::ErrorAfter(events) => write!(f, "error-after={events}"),
+            FaultKind::StallAfter(events) => write!(f, "stall-after={events}"),
+        }?;
+        match (self.role, self.index) {
+            (Some(role), Some(index)) => write!(f, "@{role}:{index}"),
+            (Some(role), None) => write!(f, "@{role}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// When a node dies: `decode:1@12.5` is the second decode node, 12.5 s after the clock's origin.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Death {
+    /// Role of the node.
+    pub role: Role,
+    /// Its index within the role.
+    pub index: usize,
+    /// Seconds since the clock's origin.
+    pub at_s: f64,
+}
+
+impl FromStr for Death {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parsed = text.split_once('@').and_then(|(place, at)| {
+            let (role, index) = place_of(place).ok()?;
+            let at_s = at.parse().ok().filter(|at: &f64| (0.0..=1e9).contains(at))?;
+            Some(Self { role: role?, index: index?, at_s })
+        });
+        parsed.ok_or_else(|| {
+            format!("`{text}` is not the end of a node: want a node and seconds, such as decode:1@12.5")
+        })
+    }
+}
+
+impl fmt::Display for Death {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}@{}", self.role, self.index, self.at_s)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_read_back_as_they_print() {
+        for text in
+            ["none", "status=503@decode:1,slow-link=2.5", "fail-prefill,lose-kv@prefill,reset-after=0"]
+        {
+            assert_eq!(text.parse::<Faults>().map(|faults| faults.to_string()), Ok(text.to_owned()));
+        }
+        assert_eq!(
+            "mixed:0@1.5".parse::<Death>().map(|death| death.to_string()),
+            Ok("mixed:0@1.5".to_owned())
+        );
+    }
+
+    #[test]
+    fn an_unknown_word_is_refused() {
+        for text in [
+            "",
+            "explode",
+            "status=200",
+            "status",
+            "lose-kv=1",
+            "slow-link=0",
+            "reset-after=-1",
+            "lose-kv@master",
+        ] {
+            assert!(text.parse::<Faults>().is_err(), "{text}");
+        }
+        for text in ["decode@1", "decode:1", "decode:1@-1", "master:0@1"] {
+            assert!(text.parse::<Death>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_fault_is_for_the_nodes_it_names() {
+        let faults: Faults = "status=500@decode:1,lose-kv@prefill,slow-link=3".parse().unwrap();
+        let at = |role, index| faults.of(&Faults::default(), role, index).0.len();
+        assert_eq!((at(Role::Decode, 0), at(Role::Decode, 1), at(Role::Prefill, 5)), (1, 2, 2));
+    }
+}
