@@ -5,7 +5,7 @@ use super::journey::Journey;
 use super::leg::{FaultKind, LegFault};
 use super::notices::Waiting;
 use super::problem::Problem;
-use super::upstream::ask;
+use super::upstream::{Request, ask};
 use super::{Proxy, forward, instance::Instance};
 use crate::cluster::{Node, Role};
 use crate::wire::Object;
@@ -28,13 +28,16 @@ impl Journey {
             return Ok(());
         };
         let leg = Leg { path, request_id: self.request_id.clone(), headers: Vec::new(), body };
-        let request = forward::leg_bytes(&leg, &self.prefill.instance.name, &self.passed);
-        let ids = self.token_ids(&request).await.map_err(|fault| self.failed(Role::Prefill, &fault))?;
+        let head = forward::leg_head(&leg, &self.prefill.instance.name, &self.passed, leg.body.len());
+        let ids = self
+            .token_ids(&Request { head: &head, body: &leg.body })
+            .await
+            .map_err(|fault| self.failed(Role::Prefill, &fault))?;
         self.asked.token_ids = Some(ids);
         Ok(())
     }
 
-    async fn token_ids(&self, request: &[u8]) -> Result<Vec<u32>, LegFault> {
+    async fn token_ids(&self, request: &Request<'_>) -> Result<Vec<u32>, LegFault> {
         let answer = ask(&self.prefill.instance, request, &self.proxy.config.timeouts).await?;
         let (status, good) = (answer.status, answer.is_success());
         let body = collect(answer, LONGEST).await?;
@@ -79,9 +82,9 @@ pub(super) async fn learn_engine(proxy: &Proxy, instance: &Arc<Instance>) -> Res
     };
     let place: Node = authority.parse()?;
     let server = Instance::new(Role::Prefill, place, None);
-    let request = forward::request_bytes("GET", path, &server.name, "", b"");
+    let head = forward::get_head(path, &server.name, "");
     let told = async {
-        let answer = ask(&server, &request, &proxy.config.timeouts).await?;
+        let answer = ask(&server, &Request::bare(&head), &proxy.config.timeouts).await?;
         collect(answer, LONGEST).await
     };
     let bytes = told.await.map_err(|fault| format!("bootstrap server {authority}: {fault}"))?;

@@ -3,6 +3,7 @@ use super::front::{Ending, Visit};
 use super::instance::Assigned;
 use super::joined::Joined;
 use super::leg::LegFault;
+use super::replica::Recorder;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use std::pin::Pin;
@@ -47,6 +48,8 @@ pub(super) struct Relay {
     /// The places on the instances, prefill first.
     pub assigned: Vec<Assigned>,
     pub visit: Visit,
+    /// Reads along, where the leg is one of a batch.
+    pub tap: Option<Box<Recorder>>,
 }
 
 impl ReplyBody {
@@ -100,7 +103,7 @@ impl Live {
 
 impl Relay {
     pub fn new(answer: AnswerBody, length: Option<u64>, assigned: Vec<Assigned>, visit: Visit) -> Self {
-        Self { ahead: None, answer, length, beside: None, assigned, visit }
+        Self { ahead: None, answer, length, beside: None, assigned, visit, tap: None }
     }
 
     /// Everything was handed on, and the request counted.
@@ -124,6 +127,14 @@ impl Relay {
         }
         let ahead = self.ahead.take().map(|bytes| Poll::Ready(Some(Ok(bytes))));
         let piece = ready!(ahead.unwrap_or_else(|| self.answer.poll_data(context)));
+        match (&piece, &mut self.tap) {
+            (Some(Ok(bytes)), Some(tap)) => tap.body(bytes),
+            (Some(Err(fault)), Some(tap)) => tap.fail(fault),
+            _ => {}
+        }
+        if self.is_read() && !matches!(piece, Some(Err(_))) {
+            self.tap.iter_mut().for_each(|tap| tap.whole());
+        }
         match &piece {
             Some(Ok(_)) => {
                 // The decode instance speaks: it has what the prefill instance held for it.

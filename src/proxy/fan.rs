@@ -1,13 +1,13 @@
 //! Requests that are handed to one instance or to all of them, and to no leg.
 
 use super::Proxy;
-use super::forward::{leg_bytes, passed_lines};
+use super::forward::{leg_head, passed_lines};
 use super::health::collect;
 use super::http::read_body;
 use super::instance::Instance;
 use super::leg::LegFault;
 use super::problem::{Problem, Reply, json_reply, mark, text_reply};
-use super::upstream::ask;
+use super::upstream::{Request, ask};
 use crate::cluster::Role;
 use crate::wire::dialect::{Call, Leg};
 use bytes::Bytes;
@@ -31,7 +31,9 @@ async fn post(
     leg: &Leg,
     passed: &[u8],
 ) -> Result<(u16, Vec<u8>), LegFault> {
-    let answer = ask(instance, &leg_bytes(leg, &instance.name, passed), &proxy.config.timeouts).await?;
+    let head = leg_head(leg, &instance.name, passed, leg.body.len());
+    let request = Request { head: &head, body: &leg.body };
+    let answer = ask(instance, &request, &proxy.config.timeouts).await?;
     let status = answer.status;
     Ok((status, collect(answer, LONGEST).await?))
 }

@@ -1,6 +1,7 @@
 //! Heads on their way through: what of a client's head goes to an instance, and of an instance's to a client.
 
 use crate::wire::Secret;
+use crate::wire::dialect::Leg;
 use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, CONNECTION, HeaderName};
 
@@ -69,28 +70,15 @@ pub(super) fn passed_headers(headers: HeaderMap) -> HeaderMap {
     passed
 }
 
-/// A request as it is written; `lines` are whole header lines.
-pub(super) fn request_bytes(method: &str, path: &str, host: &str, lines: &str, body: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(body.len() + lines.len() + 256);
-    for part in [method, " ", path, " HTTP/1.1\r\nhost: ", host, "\r\n", lines] {
-        bytes.extend_from_slice(part.as_bytes());
-    }
-    finish(&mut bytes, body);
-    bytes
+/// The head of a GET request; `lines` are whole header lines.
+pub(super) fn get_head(path: &str, host: &str, lines: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n{lines}accept-encoding: identity\r\n\r\n").into_bytes()
 }
 
-fn finish(bytes: &mut Vec<u8>, body: &[u8]) {
-    bytes.extend_from_slice(b"accept-encoding: identity\r\n");
-    if !body.is_empty() {
-        bytes.extend_from_slice(format!("content-length: {}\r\n", body.len()).as_bytes());
-    }
-    bytes.extend_from_slice(b"\r\n");
-    bytes.extend_from_slice(body);
-}
-
-/// A leg as it is written: its own headers before those of the client, which do not come twice.
-pub(super) fn leg_bytes(leg: &crate::wire::dialect::Leg, host: &str, passed: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(leg.body.len() + passed.len() + 512);
+/// The head of a leg whose body has so many bytes: its own headers before those of the client, which do not come
+/// twice.
+pub(super) fn leg_head(leg: &Leg, host: &str, passed: &[u8], body_bytes: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(passed.len() + 512);
     for part in ["POST ", leg.path, " HTTP/1.1\r\nhost: ", host] {
         bytes.extend_from_slice(part.as_bytes());
     }
@@ -104,15 +92,14 @@ pub(super) fn leg_bytes(leg: &crate::wire::dialect::Leg, host: &str, passed: &[u
     }
     for line in passed.split_inclusive(|&byte| byte == b'\n') {
         let own = |name: &str| {
-            line.len() > name.len()
-                && line[name.len()] == b':'
-                && line[..name.len()].eq_ignore_ascii_case(name.as_bytes())
+            line.get(name.len()) == Some(&b':') && line[..name.len()].eq_ignore_ascii_case(name.as_bytes())
         };
         if !leg.headers.iter().any(|(name, _)| own(name)) {
             bytes.extend_from_slice(line);
         }
     }
-    finish(&mut bytes, &leg.body);
+    let end = format!("accept-encoding: identity\r\ncontent-length: {body_bytes}\r\n\r\n");
+    bytes.extend_from_slice(end.as_bytes());
     bytes
 }
 
@@ -125,7 +112,6 @@ pub(super) fn request_id(headers: &HeaderMap) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::dialect::Leg;
 
     fn headers(lines: &[(&str, &str)]) -> HeaderMap {
         let pair =
@@ -168,12 +154,12 @@ mod tests {
             headers: vec![("x-data-parallel-rank", "2".to_owned())],
             body: b"{}".to_vec(),
         };
-        let bytes = leg_bytes(&leg, "p:1", b"X-Data-Parallel-Rank: 9\r\nx-data: 1\r\n");
+        let bytes = leg_head(&leg, "p:1", b"X-Data-Parallel-Rank: 9\r\nx-data: 1\r\n", leg.body.len());
         let text = String::from_utf8(bytes).unwrap();
         assert_eq!(
             text,
             "POST /v1/completions HTTP/1.1\r\nhost: p:1\r\ncontent-type: application/json\r\nx-request-id: r\r\n\
-             x-data-parallel-rank: 2\r\nx-data: 1\r\naccept-encoding: identity\r\ncontent-length: 2\r\n\r\n{}"
+             x-data-parallel-rank: 2\r\nx-data: 1\r\naccept-encoding: identity\r\ncontent-length: 2\r\n\r\n"
         );
     }
 

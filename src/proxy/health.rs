@@ -3,9 +3,9 @@
 use super::Proxy;
 use super::answer::Answer;
 use super::before::learn_engine;
-use super::forward::request_bytes;
+use super::forward::get_head;
 use super::instance::Instance;
-use super::upstream::{self, connect};
+use super::upstream::{self, Request, connect};
 use crate::wire::Object;
 use std::sync::Arc;
 use tokio::time::{sleep, timeout};
@@ -40,8 +40,8 @@ pub(super) async fn watch(proxy: Arc<Proxy>, instance: Arc<Instance>) {
 /// path is one that answers.
 async fn check(proxy: &Proxy, instance: &Arc<Instance>) -> Result<(), String> {
     let connection = connect(instance, proxy.config.timeouts.connect).await.map_err(|fault| fault.message)?;
-    let request = request_bytes("GET", "/health", &instance.name, "connection: close\r\n", b"");
-    let answered = upstream::status(connection, &request, &proxy.config.timeouts).await;
+    let head = get_head("/health", &instance.name, "connection: close\r\n");
+    let answered = upstream::status(connection, &Request::bare(&head), &proxy.config.timeouts).await;
     match answered.map_err(|fault| fault.message)? {
         200..300 | 404 | 405 => Ok(()),
         status => Err(format!("/health answers {status}")),
@@ -73,8 +73,8 @@ async fn learn(proxy: &Proxy, instance: &Arc<Instance>) {
 
 /// The body of a successful `GET`.
 pub(super) async fn get(proxy: &Proxy, instance: &Arc<Instance>, path: &str) -> Option<Vec<u8>> {
-    let request = request_bytes("GET", path, &instance.name, &proxy.instance_authorization(), b"");
-    let answer = upstream::ask(instance, &request, &proxy.config.timeouts).await.ok()?;
+    let head = get_head(path, &instance.name, &proxy.instance_authorization());
+    let answer = upstream::ask(instance, &Request::bare(&head), &proxy.config.timeouts).await.ok()?;
     if !answer.is_success() {
         return None;
     }

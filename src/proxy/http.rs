@@ -35,6 +35,7 @@ const PATHS: &[&str] = &[
     "/ping",
     "/status",
     "/metrics",
+    "/benchmark/last",
     "/tokenize",
     "/reset_prefix_cache",
     "/instances/add",
@@ -58,6 +59,7 @@ async fn route(proxy: Arc<Proxy>, request: Request<Incoming>) -> Result<Reply, P
             &json!({ "version": concat!("pdbench ", env!("CARGO_PKG_VERSION")) }),
         )),
         (Method::GET, "/v1/models") => status::models(&proxy).await,
+        (Method::GET, "/benchmark/last") => Ok(json_reply(StatusCode::OK, &proxy.bench.report())),
         (Method::GET, "/metrics") => {
             let text = metrics::expose(&proxy);
             Ok(text_reply(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text))
@@ -120,10 +122,24 @@ async fn begin(
         assigned.ok_or_else(|| Problem::unavailable(proxy.roster.why_none(role)))
     };
     let (prefill, decode) = (place(Role::Prefill)?, place(Role::Decode)?);
+    let fire = proxy.bench.asked(proxy, headers)?;
     let passed = forward::passed_lines(headers, proxy.config.instance_key.as_ref());
     let nonce = proxy.nonce();
     let request_id = forward::request_id(headers).unwrap_or_else(|| format!("pdbench-{nonce:032x}"));
     let proxy = Arc::clone(proxy);
     let visit = visit.take().expect("nobody has taken it");
-    Ok(Journey { proxy, asked, passed, request_id, nonce, prefill, decode, timing, visit })
+    Ok(Journey {
+        proxy,
+        asked,
+        passed,
+        request_id,
+        nonce,
+        prefill,
+        decode,
+        job,
+        timing,
+        visit,
+        fire,
+        tap: None,
+    })
 }

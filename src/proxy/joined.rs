@@ -63,7 +63,7 @@ impl Journey {
         self.timing.prefill_sent = Some(Instant::now());
         let answer = match send(&self.prefill.instance, &request, &timeouts).await {
             Ok(answer) => answer,
-            Err(end) => return self.prefill_failed(end),
+            Err(end) => return self.prefill_failed(end).await,
         };
         let config = &self.proxy.config;
         let mut joiner = Joiner::new(config.dialect, self.asked.endpoint, LONGEST_EVENT);
@@ -74,7 +74,7 @@ impl Journey {
         }
         let answer = match read(answer).await {
             Ok(bytes) => Object::parse(&bytes).unwrap_or_default(),
-            Err(fault) => return self.prefill_failed(LegEnd::Fault(fault)),
+            Err(fault) => return self.prefill_failed(LegEnd::Fault(fault)).await,
         };
         self.timing.prefill_ended = Some(Instant::now());
         self.prefill.worked();

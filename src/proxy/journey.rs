@@ -2,25 +2,32 @@
 
 use super::Proxy;
 use super::answer::Answer;
+use super::batch::Fire;
 use super::before::RANK;
 use super::body::{Beside, Relay, ReplyBody, Source};
-use super::forward::{leg_bytes, passed_headers};
+use super::forward::passed_headers;
 use super::front::{Ending, Visit};
+use super::health::collect;
 use super::instance::Assigned;
 use super::leg::{FaultKind, LegFault};
-use super::prefill::{LegEnd, Prefill, prefill};
+use super::prefill::{LegEnd, Prefill, Written, prefill};
 use super::problem::{Problem, Reply, mark};
+use super::replica::Recorder;
+use super::route::Job;
 use super::timing::Timing;
 use super::upstream::{call, warm};
 use crate::cluster::{Node, Role};
-use crate::wire::Object;
-use crate::wire::dialect::{Asked, DialectError, Order, Pair};
+use crate::wire::dialect::{Asked, DialectError, Leg, Order, Pair};
+use crate::wire::{Object, Secret};
 use bytes::Bytes;
 use hyper::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Response, StatusCode};
 use std::pin::pin;
 use std::sync::Arc;
 use tokio::time::Instant;
+
+/// Longest error of an instance that is read whole.
+const LONGEST_ERROR: usize = 1 << 20;
 
 /// A request that has its instances.
 pub(super) struct Journey {
@@ -32,8 +39,13 @@ pub(super) struct Journey {
     pub nonce: u128,
     pub prefill: Assigned,
     pub decode: Assigned,
+    pub job: Job,
     pub timing: Timing,
     pub visit: Visit,
+    /// It sets a batch off.
+    pub fire: Option<Fire>,
+    /// Its decode leg is one of a batch.
+    pub tap: Option<Box<Recorder>>,
 }
 
 /// What a journey came to: an answer that is ready to be relayed, or what is told instead.
@@ -52,6 +64,9 @@ impl Journey {
 
     /// The prefill leg to its end, then the decode leg.
     async fn prefill_first(mut self) -> Departure {
+        if let Some(fire) = self.fire.take() {
+            return self.fired(fire).await;
+        }
         self.ask_before().await?;
         let notice = self.expect_notice();
         if self.shows_first_token() {
@@ -59,7 +74,7 @@ impl Journey {
         }
         let answer = match self.prefilled().await {
             Ok(answer) => Object::parse(&answer).ok(),
-            Err(end) => return self.prefill_failed(end),
+            Err(end) => return self.prefill_failed(end).await,
         };
         if let Some(reply) = self.prefill_alone(answer.as_ref()) {
             return Ok(reply);
@@ -69,12 +84,12 @@ impl Journey {
         let answered = self.decoded(&request).await.map_err(|fault| self.failed(Role::Decode, &fault))?;
         match answer.filter(|_| self.proxy.config.dialect.continues_prefill() && answered.is_success()) {
             Some(first) => self.whole_of_both(&first, answered).await,
-            None => Ok(self.relay(answered, None, None)),
+            None => Ok(self.relay(answered, None, None).await),
         }
     }
 
     /// Sends the prefill leg and reads its answer, with a connection for the decode leg opened meanwhile.
-    async fn prefilled(&mut self) -> Result<Vec<u8>, LegEnd> {
+    pub(super) async fn prefilled(&mut self) -> Result<Vec<u8>, LegEnd> {
         let request = self.prefill_request().map_err(LegEnd::Unspeakable)?;
         let timeouts = self.proxy.config.timeouts;
         self.timing.prefill_sent = Some(Instant::now());
@@ -92,9 +107,9 @@ impl Journey {
     }
 
     /// Sends the decode leg; the head of its answer.
-    pub(super) async fn decoded(&mut self, request: &[u8]) -> Result<Answer, LegFault> {
+    pub(super) async fn decoded(&mut self, request: &Written) -> Result<Answer, LegFault> {
         self.timing.decode_sent = Some(Instant::now());
-        let answered = call(&self.decode.instance, request, &self.proxy.config.timeouts).await;
+        let answered = call(&self.decode.instance, &request.request(), &self.proxy.config.timeouts).await;
         self.timing.decode_head = Some(Instant::now());
         answered
     }
@@ -105,10 +120,11 @@ impl Journey {
         self.ask_before().await?;
         let mut leg = self.start_prefill(order)?;
         let request = self.decode_request(None)?;
+        let written = request.request();
         let timeouts = self.proxy.config.timeouts;
         let decode = Arc::clone(&self.decode.instance);
         self.timing.decode_sent = Some(Instant::now());
-        let mut answered = pin!(call(&decode, &request, &timeouts));
+        let mut answered = pin!(call(&decode, &written, &timeouts));
         let mut prefilled = false;
         let mut answer = loop {
             tokio::select! {
@@ -117,7 +133,7 @@ impl Journey {
                     prefilled = true;
                     self.timing.prefill_ended = Some(Instant::now());
                     if let Err(end) = ended {
-                        return self.prefill_failed(end);
+                        return self.prefill_failed(end).await;
                     }
                 }
                 answer = &mut answered => break answer.map_err(|fault| self.failed(Role::Decode, &fault))?,
@@ -132,7 +148,7 @@ impl Journey {
                     prefilled = true;
                     self.timing.prefill_ended = Some(Instant::now());
                     if let Err(end) = ended {
-                        return self.prefill_failed(end);
+                        return self.prefill_failed(end).await;
                     }
                 }
                 piece = answer.body.next() => match piece {
@@ -143,7 +159,7 @@ impl Journey {
             }
         }
         let beside = (!prefilled).then_some(leg);
-        Ok(self.relay(answer, ahead, beside))
+        Ok(self.relay(answer, ahead, beside).await)
     }
 
     /// The prefill leg of the concurrent orders, under way or waiting for the decode instance to ask for it.
@@ -177,7 +193,7 @@ impl Journey {
             let leg = dialect.prefill_leg(&asked, &pair, Some(&params));
             let leg =
                 leg.map_err(|error| LegEnd::Fault(LegFault::new(FaultKind::Protocol, error.to_string())))?;
-            let request = leg_bytes(&leg, &instance.name, &passed);
+            let request = Written::new(leg, &instance, &passed);
             prefill(instance, request, timeouts).await
         }))
     }
@@ -193,26 +209,29 @@ impl Journey {
         }
     }
 
-    pub(super) fn prefill_request(&mut self) -> Result<Vec<u8>, Problem> {
+    pub(super) fn prefill_request(&mut self) -> Result<Written, Problem> {
         let (prefill, decode) = (self.prefill.instance.node(), self.decode.instance.node());
         let made = self.proxy.config.dialect.prefill_leg(&self.asked, &self.pair(&prefill, &decode), None);
         match made {
-            Ok(leg) => Ok(leg_bytes(&leg, &self.prefill.instance.name, &self.passed)),
+            Ok(leg) => Ok(Written::new(leg, &self.prefill.instance, &self.passed)),
             Err(error) => Err(self.unspeakable(&error)),
         }
     }
 
-    pub(super) fn decode_request(&mut self, answer: Option<&Object>) -> Result<Vec<u8>, Problem> {
-        let (prefill, decode) = (self.prefill.instance.node(), self.decode.instance.node());
-        let made = self.proxy.config.dialect.decode_leg(&self.asked, &self.pair(&prefill, &decode), answer);
-        match made {
-            Ok(leg) => Ok(leg_bytes(&leg, &self.decode.instance.name, &self.passed)),
+    pub(super) fn decode_request(&mut self, answer: Option<&Object>) -> Result<Written, Problem> {
+        match self.decode_leg(answer) {
+            Ok(leg) => Ok(Written::new(leg, &self.decode.instance, &self.passed)),
             Err(error) => Err(self.unspeakable(&error)),
         }
+    }
+
+    pub(super) fn decode_leg(&self, answer: Option<&Object>) -> Result<Leg, DialectError> {
+        let (prefill, decode) = (self.prefill.instance.node(), self.decode.instance.node());
+        self.proxy.config.dialect.decode_leg(&self.asked, &self.pair(&prefill, &decode), answer)
     }
 
     /// A leg that the dialect cannot make.
-    fn unspeakable(&mut self, error: &DialectError) -> Problem {
+    pub(super) fn unspeakable(&mut self, error: &DialectError) -> Problem {
         if let DialectError::MissingField { .. } = error {
             return self.failed(Role::Prefill, &LegFault::new(FaultKind::Protocol, error.to_string()));
         }
@@ -235,29 +254,55 @@ impl Journey {
     }
 
     /// The prefill leg ended badly: its status is the client's, its fault ours to tell.
-    pub(super) fn prefill_failed(mut self, end: LegEnd) -> Departure {
+    pub(super) async fn prefill_failed(mut self, end: LegEnd) -> Departure {
         match end {
             LegEnd::Fault(fault) => Err(self.failed(Role::Prefill, &fault)),
-            LegEnd::Status(answer) => Ok(self.pass_on(*answer, Role::Prefill)),
+            LegEnd::Status(answer) => Ok(self.pass_on(*answer, Role::Prefill).await),
             LegEnd::Unspeakable(problem) => Err(problem),
         }
     }
 
     /// The decode instance's answer, on its way.
-    fn relay(self, answer: Answer, ahead: Option<Bytes>, beside: Option<Prefill>) -> Reply {
+    pub(super) async fn relay(self, answer: Answer, ahead: Option<Bytes>, beside: Option<Prefill>) -> Reply {
         if !answer.is_success() {
-            return self.pass_on(answer, Role::Decode);
+            return self.pass_on(answer, Role::Decode).await;
         }
         let beside = beside.map(|leg| -> Beside { Box::pin(judged(leg)) });
         self.depart(answer, ahead, beside)
     }
 
-    /// An answer that is no success, as it is, with the name of its leg.
-    pub(super) fn pass_on(mut self, answer: Answer, role: Role) -> Reply {
+    /// An answer that is no success, as it is, with the name of its leg. Where the instances have a key of their own
+    /// it is read whole: an instance may quote the key, which the client must not see.
+    async fn pass_on(mut self, answer: Answer, role: Role) -> Reply {
         self.visit.end(Ending::Passed);
         let instance = answer.body.instance().to_owned();
-        let mut reply = self.depart(answer, None, None);
+        let mut reply = match self.proxy.config.instance_key.clone() {
+            None => self.depart(answer, None, None),
+            Some(key) => self.depart_without(&key, answer).await,
+        };
         mark(&mut reply, role, &instance);
+        reply
+    }
+
+    async fn depart_without(mut self, key: &Secret, mut answer: Answer) -> Reply {
+        let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
+        let headers = self.told(passed_headers(std::mem::take(&mut answer.headers)));
+        let body = match collect(answer, LONGEST_ERROR).await {
+            Ok(body) => String::from_utf8_lossy(&body).replace(key.expose(), "[redacted]"),
+            Err(fault) => format!("(the rest is missing: {fault})"),
+        };
+        if let Some(tap) = &mut self.tap {
+            tap.body(body.as_bytes());
+            tap.whole();
+        }
+        let mut reply = Response::new(ReplyBody::whole(Bytes::from(body)));
+        *reply.status_mut() = status;
+        *reply.headers_mut() = headers;
+        for value in reply.headers_mut().values_mut() {
+            if value.to_str().is_ok_and(|value| value.contains(key.expose())) {
+                *value = HeaderValue::from_static("[redacted]");
+            }
+        }
         reply
     }
 
@@ -266,7 +311,7 @@ impl Journey {
         let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
         let headers = self.told(passed_headers(answer.headers));
         let mut relay = Relay::new(answer.body, length, vec![self.prefill, self.decode], self.visit);
-        (relay.ahead, relay.beside) = (ahead, beside);
+        (relay.ahead, relay.beside, relay.tap) = (ahead, beside, self.tap);
         let mut reply = Response::new(ReplyBody::live(Source::Relay(relay)));
         *reply.status_mut() = status;
         *reply.headers_mut() = headers;

@@ -14,6 +14,9 @@ use std::sync::atomic::Ordering::Relaxed;
 /// One histogram of a leg: its name, what it measures, where it is kept.
 type LegHistogram = (&'static str, &'static str, fn(&Told) -> &Histogram);
 
+/// One number of an instance: its name, what it is, where it comes from.
+type InstanceNumber = (&'static str, &'static str, fn(&Instance) -> f64);
+
 const HISTOGRAMS: &[LegHistogram] = &[
     ("pdbench_proxy_leg_connect_seconds", "Time to open a connection to an instance.", |told| &told.connect),
     ("pdbench_proxy_leg_head_seconds", "Time from a leg's start to the head of its answer.", |told| {
@@ -34,6 +37,7 @@ pub(super) fn expose(proxy: &Proxy) -> String {
     let mut writer = Writer::default();
     clients(&mut writer, proxy);
     legs(&mut writer, proxy);
+    benchmark(&mut writer, proxy);
     process(&mut writer);
     writer.finish()
 }
@@ -60,42 +64,42 @@ fn legs(writer: &mut Writer, proxy: &Proxy) {
     let mut instances = proxy.roster.instances(Role::Prefill);
     instances.extend(proxy.roster.instances(Role::Decode));
     let roles: Vec<String> = instances.iter().map(|instance| instance.role.to_string()).collect();
-    let each = |writer: &mut Writer, name: &str, value: &dyn Fn(&Instance) -> f64| {
+    let each = |writer: &mut Writer, name: &str, value: fn(&Instance) -> f64| {
         for (instance, role) in instances.iter().zip(&roles) {
             writer.sample(name, &[("role", role), ("instance", &instance.name)], value(instance));
         }
     };
-    let gauges: &[(&str, &str, &dyn Fn(&Instance) -> f64)] = &[
-        ("pdbench_proxy_instance_up", "1 while the instance takes requests.", &|instance| {
+    let gauges: [InstanceNumber; 3] = [
+        ("pdbench_proxy_instance_up", "1 while the instance takes requests.", |instance| {
             f64::from(instance.state().0 == State::Up)
         }),
-        ("pdbench_proxy_instance_requests_in_flight", "Requests assigned to the instance.", &|instance| {
+        ("pdbench_proxy_instance_requests_in_flight", "Requests assigned to the instance.", |instance| {
             f64::from(instance.in_flight())
         }),
-        ("pdbench_proxy_legs_in_flight", "Legs sent to the instance and not ended.", &|instance| {
+        ("pdbench_proxy_legs_in_flight", "Legs sent to the instance and not ended.", |instance| {
             f64::from(instance.stats.in_flight.load(Relaxed))
         }),
     ];
     for (name, help, value) in gauges {
         writer.family(name, Kind::Gauge, help);
-        each(writer, name, *value);
+        each(writer, name, value);
     }
-    let counters: &[(&str, &str, &dyn Fn(&Instance) -> f64)] = &[
-        ("pdbench_proxy_leg_bytes_total", "Bytes of answers' bodies read from the instance.", &|instance| {
+    let counters: [InstanceNumber; 3] = [
+        ("pdbench_proxy_leg_bytes_total", "Bytes of answers' bodies read from the instance.", |instance| {
             instance.stats.bytes.load(Relaxed) as f64
         }),
-        ("pdbench_proxy_leg_events_total", "Events of streams read from the instance.", &|instance| {
+        ("pdbench_proxy_leg_events_total", "Events of streams read from the instance.", |instance| {
             instance.stats.events.load(Relaxed) as f64
         }),
         (
             "pdbench_proxy_leg_stale_retries_total",
             "Legs sent again because their kept-alive connection had been closed.",
-            &|instance| instance.stats.stale_retries.load(Relaxed) as f64,
+            |instance| instance.stats.stale_retries.load(Relaxed) as f64,
         ),
     ];
     for (name, help, value) in counters {
         writer.family(name, Kind::Counter, help);
-        each(writer, name, *value);
+        each(writer, name, value);
     }
     let told: Vec<(&Arc<Instance>, &String, Told)> = instances
         .iter()
@@ -115,6 +119,47 @@ fn legs(writer: &mut Writer, proxy: &Proxy) {
         for (instance, role, told) in &told {
             let labels = [("role", role.as_str()), ("instance", instance.name.as_str())];
             writer.histogram(name, &labels, histogram(told));
+        }
+    }
+}
+
+/// The last batch of the repeat mode.
+fn benchmark(writer: &mut Writer, proxy: &Proxy) {
+    if proxy.config.benchmark.is_none() {
+        return;
+    }
+    let (running, plateau) = proxy.bench.last();
+    let mut gauge = |name: &str, help: &str, value: f64| {
+        writer.family(name, Kind::Gauge, help);
+        writer.sample(name, &[], value);
+    };
+    gauge("pdbench_benchmark_running", "1 while a batch is under way.", f64::from(running));
+    let Some(plateau) = plateau else { return };
+    gauge("pdbench_benchmark_valid", "1 when the last batch counts.", f64::from(plateau.is_valid()));
+    let counts = [
+        ("pdbench_benchmark_replicas_expected", "Replicas that there should have been.", plateau.expected),
+        ("pdbench_benchmark_replicas", "Replicas with a record.", plateau.replicas),
+        ("pdbench_benchmark_replicas_ok", "Replicas that ended ok.", plateau.ok),
+    ];
+    for (name, help, count) in counts {
+        gauge(name, help, count as f64);
+    }
+    let figures = [
+        (
+            "pdbench_benchmark_plateau_decode_tokens_per_second",
+            "Aggregate decode throughput while all replicas generate.",
+            plateau.decode_tok_per_s,
+        ),
+        ("pdbench_benchmark_plateau_seconds", "Length of that time.", plateau.length_s()),
+        (
+            "pdbench_benchmark_tokens_per_second_with_ramp_and_drain",
+            "Tokens from the first send to the last token: no measure of decoding.",
+            plateau.tok_per_s_with_ramp_and_drain,
+        ),
+    ];
+    for (name, help, figure) in figures {
+        if let Some(figure) = figure {
+            gauge(name, help, figure);
         }
     }
 }

@@ -8,6 +8,7 @@ mod admin;
 mod allow;
 mod answer;
 mod ask;
+mod batch;
 mod before;
 mod body;
 mod calls;
@@ -25,6 +26,7 @@ mod metrics;
 mod notices;
 mod prefill;
 mod problem;
+mod replica;
 mod roster;
 mod route;
 mod server;
@@ -38,6 +40,7 @@ pub use route::Policy;
 
 use crate::cluster::{Node, Role};
 use crate::runtime::{Clock, StopSignal};
+use batch::Bench;
 use calls::Calls;
 use front::Front;
 use instance::lock;
@@ -74,6 +77,8 @@ struct Proxy {
     front: Arc<Front>,
     calls: Calls,
     notices: Notices,
+    bench: Arc<Bench>,
+    clock: Clock,
     metaserver_url: String,
     draws: Mutex<Pcg64Mcg>,
     /// Tasks beside the connections; they end with the proxy.
@@ -100,7 +105,6 @@ impl Proxy {
 /// Serves on `listener` until `stop`: `Drain` takes no new connection and lets requests in flight end, `Now` cuts
 /// them. Every task is spawned on the current runtime and every wait is tokio's.
 pub async fn run(listener: TcpListener, config: Config, clock: Clock, stop: StopSignal) -> Totals {
-    let _ = clock;
     let metaserver_url = config.metaserver_url.clone().unwrap_or_else(|| {
         let address = listener.local_addr().map_or_else(|_| "127.0.0.1:8000".to_owned(), |a| a.to_string());
         format!("http://{address}/v1/metaserver")
@@ -110,6 +114,8 @@ pub async fn run(listener: TcpListener, config: Config, clock: Clock, stop: Stop
         front: Arc::default(),
         calls: Calls::default(),
         notices: Notices::default(),
+        bench: Arc::new(Bench::new(config.benchmark)),
+        clock,
         metaserver_url,
         draws: Mutex::new(Pcg64Mcg::seed_from_u64(config.seed)),
         watches: Mutex::default(),

@@ -2,12 +2,14 @@
 
 use super::answer::Answer;
 use super::config::Timeouts;
+use super::forward::leg_head;
 use super::health::collect;
 use super::instance::Instance;
 use super::leg::{FaultKind, LegFault};
 use super::problem::Problem;
-use super::upstream::call;
+use super::upstream::{Request, call};
 use crate::wire::Object;
+use crate::wire::dialect::Leg;
 use crate::wire::openai::{Answer as Said, ChunkReader, read_answer};
 use crate::wire::sse::Splitter;
 use std::pin::Pin;
@@ -28,13 +30,29 @@ pub(super) enum LegEnd {
     Unspeakable(Problem),
 }
 
+/// A leg, ready to be written.
+pub(super) struct Written {
+    head: Vec<u8>,
+    body: Vec<u8>,
+}
+
+impl Written {
+    pub fn new(leg: Leg, instance: &Instance, passed: &[u8]) -> Self {
+        Self { head: leg_head(&leg, &instance.name, passed, leg.body.len()), body: leg.body }
+    }
+
+    pub fn request(&self) -> Request<'_> {
+        Request { head: &self.head, body: &self.body }
+    }
+}
+
 /// A prefill leg under way: its answer in the end, empty where it was a stream.
 pub(super) type Prefill = Pin<Box<dyn Future<Output = Result<Vec<u8>, LegEnd>> + Send>>;
 
 /// Sends a prefill leg and reads its answer.
 pub(super) async fn prefill(
     instance: Arc<Instance>,
-    request: Vec<u8>,
+    request: Written,
     timeouts: Timeouts,
 ) -> Result<Vec<u8>, LegEnd> {
     let answer = send(&instance, &request, &timeouts).await?;
@@ -45,10 +63,10 @@ pub(super) async fn prefill(
 /// Sends a prefill leg; the head of its answer, if that is a success.
 pub(super) async fn send(
     instance: &Arc<Instance>,
-    request: &[u8],
+    request: &Written,
     timeouts: &Timeouts,
 ) -> Result<Answer, LegEnd> {
-    let answer = call(instance, request, timeouts).await.map_err(LegEnd::Fault)?;
+    let answer = call(instance, &request.request(), timeouts).await.map_err(LegEnd::Fault)?;
     if answer.is_success() { Ok(answer) } else { Err(LegEnd::Status(Box::new(answer))) }
 }
 

@@ -26,6 +26,11 @@ impl Timing {
         }
     }
 
+    /// Length of the prefill leg.
+    pub fn prefill_ms(&self) -> Option<f64> {
+        Some(self.prefill_ended?.duration_since(self.prefill_sent?).as_secs_f64() * 1e3)
+    }
+
     /// As `server-timing` has it: milliseconds with three decimals.
     pub fn header(&self) -> String {
         let between = |from: Option<Instant>, to: Option<Instant>| Some(to?.duration_since(from?));

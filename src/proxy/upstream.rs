@@ -6,7 +6,7 @@ use super::config::Timeouts;
 use super::instance::{Instance, lock};
 use super::leg::{FaultKind, LegFault, LegWatch};
 use crate::cluster::Node;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,6 +17,21 @@ use tokio::time::{Instant, timeout};
 const MOST_IDLE: usize = 4096;
 /// A kept-alive connection that closes within this after a send had been closed before it.
 const STALE_WITHIN: Duration = Duration::from_secs(1);
+
+/// A request as it is written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Request<'a> {
+    /// With the blank line at its end.
+    pub head: &'a [u8],
+    pub body: &'a [u8],
+}
+
+impl<'a> Request<'a> {
+    /// A request without a body.
+    pub fn bare(head: &'a [u8]) -> Self {
+        Self { head, body: &[] }
+    }
+}
 
 /// Idle connections to one instance, the freshest last.
 #[derive(Debug, Default)]
@@ -69,7 +84,7 @@ impl Pool {
 /// to have been closed before the instance saw the request is it sent a second time.
 pub(super) async fn call(
     instance: &Arc<Instance>,
-    request: &[u8],
+    request: &Request<'_>,
     timeouts: &Timeouts,
 ) -> Result<Answer, LegFault> {
     watched_call(LegWatch::start(instance), request, timeouts).await
@@ -78,13 +93,17 @@ pub(super) async fn call(
 /// The same for a question that is no leg.
 pub(super) async fn ask(
     instance: &Arc<Instance>,
-    request: &[u8],
+    request: &Request<'_>,
     timeouts: &Timeouts,
 ) -> Result<Answer, LegFault> {
     watched_call(LegWatch::errand(instance), request, timeouts).await
 }
 
-async fn watched_call(mut watch: LegWatch, request: &[u8], timeouts: &Timeouts) -> Result<Answer, LegFault> {
+async fn watched_call(
+    mut watch: LegWatch,
+    request: &Request<'_>,
+    timeouts: &Timeouts,
+) -> Result<Answer, LegFault> {
     let instance = Arc::clone(&watch.instance);
     if let Some(kept) = instance.pool.take() {
         let sent = Instant::now();
@@ -176,18 +195,23 @@ pub(super) struct Read {
     pub unsent: bool,
 }
 
-struct Failure {
-    fault: LegFault,
+pub(super) struct Failure {
+    pub fault: LegFault,
     /// Nothing of an answer came.
     untouched: bool,
 }
 
-async fn exchange(connection: TcpStream, request: &[u8], timeouts: &Timeouts) -> Result<Read, Failure> {
+/// Sends on this connection, and reads the head of the answer.
+pub(super) async fn exchange(
+    connection: TcpStream,
+    request: &Request<'_>,
+    timeouts: &Timeouts,
+) -> Result<Read, Failure> {
     let mut bytes = Vec::new();
     let answered = timeout(timeouts.head, async {
         let unsent = tokio::select! {
             biased;
-            written = write_all(&connection, request) => { written?; false }
+            written = write_all(&connection, request.head, request.body) => { written?; false }
             // An answer before the request is whole is a refusal: the rest is kept back.
             read = read_some(&connection, &mut bytes) => { read?; true }
         };
@@ -205,7 +229,7 @@ async fn exchange(connection: TcpStream, request: &[u8], timeouts: &Timeouts) ->
 /// The status of an answer to a request outside of any leg.
 pub(super) async fn status(
     connection: TcpStream,
-    request: &[u8],
+    request: &Request<'_>,
     timeouts: &Timeouts,
 ) -> Result<u16, LegFault> {
     let answered = exchange(connection, request, timeouts).await;
@@ -216,10 +240,15 @@ pub(super) fn cut(error: &io::Error) -> LegFault {
     LegFault::new(FaultKind::Cut, format!("the connection broke: {error}"))
 }
 
-async fn write_all(connection: &TcpStream, mut bytes: &[u8]) -> Result<(), LegFault> {
-    while !bytes.is_empty() {
-        match connection.try_write(bytes) {
-            Ok(count) => bytes = &bytes[count..],
+/// Head and body in one call where they fit.
+async fn write_all(connection: &TcpStream, mut head: &[u8], mut body: &[u8]) -> Result<(), LegFault> {
+    while !head.is_empty() || !body.is_empty() {
+        match connection.try_write_vectored(&[IoSlice::new(head), IoSlice::new(body)]) {
+            Ok(count) => {
+                let of_head = count.min(head.len());
+                head = &head[of_head..];
+                body = &body[count - of_head..];
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 connection.writable().await.map_err(|error| cut(&error))?;
             }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
 mod admin;
+mod batch;
 mod client;
 mod fake;
 mod faults;
