@@ -35,10 +35,7 @@ pub use command::{Exit, Surroundings};
 pub async fn run(world: &mut Surroundings) -> Exit {
     let parsed = match cli::parse(&world.arguments, world.api_key.as_deref()) {
         Ok(Cli::Plan(plan)) => command::run(*plan, world).await,
-        Ok(Cli::Text(text)) => {
-            world.print(&text);
-            return Exit::Valid;
-        }
+        Ok(Cli::Text(text)) => world.print(&text).map(|()| Exit::Valid),
         Ok(Cli::Refused(message)) => {
             world.note(&message);
             return Exit::Usage;

@@ -5,7 +5,7 @@ use pdbench::command::{Interrupt, InterruptedBy};
 use pdbench::measure::Host;
 use pdbench::runtime::{Stop, Workers};
 use pdbench::{Exit, Surroundings};
-use std::io::{IsTerminal, stderr, stdout};
+use std::io::{IsTerminal, Write, stderr, stdout};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -50,6 +50,12 @@ async fn watch_signals(interrupt: Interrupt) {
         _ = terminates.recv() => (InterruptedBy::Terminate, DRAIN_AFTER_TERMINATE),
     };
     interrupt.handle(by).ask(Stop::Drain);
+    // Where nobody reads it there is nobody to tell.
+    let _ = writeln!(
+        stderr(),
+        "stopping: {} s for what is in flight; once more ends it at once",
+        patience.as_secs()
+    );
     tokio::select! {
         _ = interrupts.recv() => {}
         _ = terminates.recv() => {}
@@ -72,6 +78,7 @@ fn surroundings() -> Surroundings {
     Surroundings {
         arguments: std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect(),
         api_key: std::env::var("OPENAI_API_KEY").ok(),
+        executable: std::env::current_exe().unwrap_or_else(|_| "pdbench".into()),
         admin_key: std::env::var("ADMIN_API_KEY").ok(),
         wall_clock: Box::new(Zoned::now),
         host: host(),

@@ -40,7 +40,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 /// Rooms of which another may see only some names: flags become values of the load and the simulator, and run
 /// neither.
 const NARROW: &[(&str, &str, &[&str])] = &[
-    ("cli", "load", &["ReadLimits", "Timeouts"]),
+    ("cli", "load", &["KeepText", "ReadLimits", "Timeouts"]),
     (
         "cli",
         "proxy",

@@ -4,6 +4,7 @@
 
 mod proxy;
 mod report;
+mod selftest;
 mod serve;
 mod sim;
 
@@ -22,6 +23,7 @@ struct Cli {
 enum Verb {
     Serve(Box<serve::ServeArgs>),
     Sim(Box<sim::SimArgs>),
+    Selftest(selftest::SelftestArgs),
     Proxy(Box<proxy::ProxyArgs>),
     Report(report::ReportArgs),
 }
@@ -50,6 +52,7 @@ pub fn parse(arguments: &[String], api_key: Option<&str>) -> Result<Parsed, Erro
     Ok(Parsed::Plan(Box::new(match cli.verb {
         Verb::Serve(arguments) => arguments.any_plan(api_key)?,
         Verb::Sim(arguments) => Plan::Sim(arguments.plan()),
+        Verb::Selftest(arguments) => Plan::Selftest(arguments.plan()),
         Verb::Proxy(arguments) => Plan::Proxy(arguments.plan()?),
         Verb::Report(arguments) => Plan::Report(arguments.plan()),
     })))

@@ -28,7 +28,7 @@ pub(super) struct SimArgs {
     /// Name under which the model is served
     #[arg(long, default_value = "simulated")]
     model: String,
-    /// File for what really happened to each request, one JSON line each
+    /// File for what really happened to each request, one JSON line each; - is standard output
     #[arg(long, value_name = "FILE", alias = "truth_log")]
     truth_log: Option<PathBuf>,
     /// Decides, with each prompt, what it is answered

@@ -35,15 +35,17 @@ pub(super) fn finish(
     let (summary, timeline, mut failures) = write_results(&path, &run);
     let style = if world.colour { Style::Colour } else { Style::Plain };
     let reported = Reported { run: &run, summary: &summary, timeline: &timeline };
-    world.print(&report::console(&reported, style));
-    world.print(&format!("\nreport: {}\n", path.join("report.html").display()));
+    let mut text = report::console(&reported, style);
+    text += &format!("\nreport: {}\n", path.join("report.html").display());
     match plan.result.as_ref().map(|result| result_file::write(result, &reported)) {
-        Some(Ok(path)) => world.print(&format!("result: {}\n", path.display())),
+        Some(Ok(path)) => text += &format!("result: {}\n", path.display()),
         Some(Err(error)) => failures.push(error),
         None => {}
     }
+    failures.extend(world.print(&text).err());
     if let Some(error) = journal_error {
-        failures.push(Error::new(Exit::NotWritten, "the journal has not every record").caused_by(error));
+        let what = "the journal `records.jsonl` has not every record";
+        failures.push(Error::new(Exit::NotWritten, what).caused_by(error));
     }
     for failure in &failures {
         world.note(&failure.message());

@@ -112,14 +112,17 @@ pub(super) fn read(path: &Path, what: &str) -> Result<Vec<u8>, Error> {
     })
 }
 
-/// A file to write lines to, made anew.
-pub(super) fn create(path: &Path, what: &str) -> Result<io::BufWriter<fs::File>, Error> {
+/// A file to write lines to, made anew; `-` is standard output.
+pub(super) fn create(path: &Path, what: &str) -> Result<Box<dyn io::Write + Send>, Error> {
+    if path.as_os_str() == "-" {
+        return Ok(Box::new(io::BufWriter::new(io::stdout())));
+    }
     let file = fs::File::create(path).map_err(|error| {
         Error::new(Exit::Usage, format!("cannot write {what} to `{}`", path.display()))
             .caused_by(error)
             .help("name a file in a directory that is there and writable")
     })?;
-    Ok(io::BufWriter::new(file))
+    Ok(Box::new(io::BufWriter::new(file)))
 }
 
 /// Runs beside a new one beyond which none is looked at: reading them would hold up the start.

@@ -54,6 +54,7 @@ pub(super) fn manifest(known: Known<'_>, world: &Surroundings) -> Manifest {
         nodes: known.plan.nodes.clone(),
         repeat: None,
         stamps: known.stamps,
+        comparison: None,
         simulator: match &known.plan.target {
             TargetPlan::Embedded(config) => Some(config.to_map()),
             TargetPlan::Remote(_) => None,
@@ -129,6 +130,7 @@ fn settings(plan: &ServePlan, num_prompts: usize) -> Settings {
         percentile_metrics: plan.percentile_metrics.clone(),
         slo: plan.slo.clone(),
         max_error_rate: plan.max_error_rate,
+        strict_osl: plan.strict_osl,
         label: plan.label.clone(),
         metadata: plan.metadata.clone(),
         salt: None,

@@ -1,6 +1,7 @@
 //! What each verb does: one recipe a file, which puts the other rooms together. The only room that prints.
 //! Deliberately absent: flags (`cli` knows them) and any logic that a test would want for itself.
 
+mod child;
 mod client;
 mod dataset;
 mod earlier;
@@ -20,6 +21,7 @@ mod repeat;
 mod requests;
 mod result_file;
 mod secrets;
+mod selftest;
 mod serve;
 mod sim;
 mod surroundings;
@@ -28,7 +30,7 @@ pub use crate::report::Existing;
 pub use error::{Error, Exit};
 pub use plan::{
     DatasetPlan, Instance, Plan, ProbePrompt, ProxyPlan, RepeatPlan, RepeatWay, ReportPlan, ResultPlan, Salt,
-    ServePlan, SimPlan, TargetPlan, TokenizerPlan, TrustPlan, WarmupPrompts,
+    SelftestPlan, ServePlan, SimPlan, TargetPlan, TokenizerPlan, TrustPlan, WarmupPrompts,
 };
 pub use surroundings::{Interrupt, InterruptedBy, Surroundings};
 
@@ -41,6 +43,7 @@ pub async fn run(plan: Plan, world: &mut Surroundings) -> Result<Exit, Error> {
         Plan::Serve(plan) => serve::serve(plan, world).await,
         Plan::Repeat(plan) => repeat::repeat(*plan, world).await,
         Plan::Sim(plan) => sim::serve_sim(plan, world).await,
+        Plan::Selftest(plan) => selftest::selftest(plan, world).await,
         Plan::Proxy(plan) => proxy::serve_proxy(plan, world).await,
         Plan::Report(plan) => remake::remake(&plan, world),
     }

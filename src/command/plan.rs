@@ -1,12 +1,12 @@
 use crate::cluster::Node;
-use crate::load::{ReadLimits, Timeouts};
+use crate::load::{KeepText, ReadLimits, Timeouts};
 use crate::measure::{Detail, NodeFacts, Prompts, Slo};
 use crate::proxy;
 use crate::report::Existing;
 use crate::sim;
 use crate::wire::dialect::Dialect;
 use crate::wire::openai::{ChatContent, TokensField};
-use crate::wire::{Endpoint, Target};
+use crate::wire::{Endpoint, Secret, Target};
 use crate::workload::{ArrivalProcess, Burstiness, Custom, Normalise, Random, ShareGpt, Sonnet};
 use serde_json::{Map, Value};
 use std::net::SocketAddr;
@@ -23,10 +23,29 @@ pub enum Plan {
     Repeat(Box<RepeatPlan>),
     /// Run the simulated cluster until stopped.
     Sim(SimPlan),
+    /// Find out what this machine can measure.
+    Selftest(SelftestPlan),
     /// Run the proxy until stopped.
     Proxy(ProxyPlan),
     /// Make the derived files of a run again.
     Report(ReportPlan),
+}
+
+/// What `selftest` was asked to do.
+#[derive(Debug)]
+pub struct SelftestPlan {
+    /// Streams at a time, rung by rung.
+    pub streams: Vec<u32>,
+    /// Time between two tokens of a stream, ms.
+    pub gap_ms: f64,
+    /// Length of a rung.
+    pub length: Duration,
+    /// Bound of the TTFT error at p99, ms.
+    pub ttft_bound_ms: f64,
+    /// Bound of the ITL error at p99, ms; `None` goes by who stamps.
+    pub itl_bound_ms: Option<f64>,
+    /// Bound of how late sends are at p99, ms.
+    pub send_bound_ms: f64,
 }
 
 /// What `serve` was asked to do.
@@ -34,6 +53,8 @@ pub enum Plan {
 pub struct ServePlan {
     /// Where the requests go.
     pub target: TargetPlan,
+    /// Headers of each request to an embedded cluster; a remote target has its own.
+    pub headers: Vec<(String, Secret)>,
     /// Whom an https target has to convince.
     pub trust: TrustPlan,
     /// Which API they use.
@@ -90,6 +111,8 @@ pub struct ServePlan {
     pub percentile_metrics: Vec<String>,
     /// Share of failures above which a run is invalid.
     pub max_error_rate: f64,
+    /// Answers whose mean length is off make the run invalid.
+    pub strict_osl: bool,
     /// Any failure at all makes the exit status 1.
     pub strict: bool,
     /// Patience.
@@ -97,7 +120,7 @@ pub struct ServePlan {
     /// Sizes beyond which an answer is refused.
     pub read_limits: ReadLimits,
     /// Keep the answers' text in the records.
-    pub save_text: bool,
+    pub save_text: KeepText,
     /// Threads that read; `None` for as many as there are processors.
     pub shards: Option<usize>,
     /// How long the pacer may spin before a send.

@@ -101,7 +101,9 @@ pub(super) fn write_results(directory: &Path, run: &Run) -> (Summary, Timeline, 
     }
     for (name, bytes) in files {
         if let Err(error) = report::write_atomic(&directory.join(name), &bytes) {
-            failures.push(Error::new(Exit::NotWritten, format!("`{name}` is missing")).caused_by(error));
+            // The one of the run's start is there.
+            let state = if name == "run.json" { "is as it was when the run began" } else { "is missing" };
+            failures.push(Error::new(Exit::NotWritten, format!("`{name}` {state}")).caused_by(error));
         }
     }
     (summary, timeline, failures)

@@ -44,11 +44,12 @@ pub(super) fn remake(plan: &ReportPlan, world: &mut Surroundings) -> Result<Exit
 }
 
 fn print_results(directory: &Path, run: &Run, world: &mut Surroundings) -> Result<Exit, Error> {
-    let (summary, timeline, failures) = write_results(directory, run);
+    let (summary, timeline, mut failures) = write_results(directory, run);
     let style = if world.colour { Style::Colour } else { Style::Plain };
     let reported = Reported { run, summary: &summary, timeline: &timeline };
-    world.print(&report::console(&reported, style));
-    world.print(&format!("\nreport: {}\n", directory.join("report.html").display()));
+    let place = directory.join("report.html");
+    let text = format!("{}\nreport: {}\n", report::console(&reported, style), place.display());
+    failures.extend(world.print(&text).err());
     for failure in &failures {
         world.note(&failure.message());
     }

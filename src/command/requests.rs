@@ -29,6 +29,7 @@ impl Writing<'_> {
             bytes: head(self.target, self.path, &id, &body),
             id,
             place: 0,
+            lead: None,
             prompt_tokens: request.prompt_tokens,
             prompt_tokens_source: self.prompt_tokens_source,
             requested_tokens: request.output_tokens,

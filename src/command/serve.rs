@@ -132,7 +132,11 @@ async fn reach(
             config.wall_anchor_unix_us = u64::try_from(started.timestamp().as_microsecond()).unwrap_or(0);
             let model = config.model.clone();
             let embedded = Embedded::start(config, clock, world)?;
-            let target = Target::parse(&format!("http://{}", embedded.address)).map_err(|error| {
+            let target = Target::parse(&format!("http://{}", embedded.address));
+            let target = plan.headers.iter().fold(target, |target, (name, value)| {
+                target.and_then(|target| target.with_header(name, value.expose()))
+            });
+            let target = target.map_err(|error| {
                 Error::new(Exit::Preflight, "cannot use the embedded cluster").caused_by(error)
             })?;
             let client = Client::new(&target, embedded.address)

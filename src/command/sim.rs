@@ -26,7 +26,7 @@ pub(super) async fn serve_sim(plan: SimPlan, world: &mut Surroundings) -> Result
     world.print(&format!(
         "simulated {} cluster, model {}, on http://{address} (Ctrl-C ends it)\n",
         config.topology, config.model
-    ));
+    ))?;
     let totals = sim::run(listener, config, clock, truth, world.interrupt.signal()).await;
     world.note(&format!(
         "served {} requests, {} cancelled, {} failed, {} refused; {} prompt and {} output tokens; \

@@ -1,8 +1,10 @@
+use super::{Error, Exit};
 use crate::measure::Host;
 use crate::runtime::{StopHandle, StopSignal, Workers, stop_channel};
 use jiff::Zoned;
 use std::fmt;
-use std::io::Write;
+use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 /// Everything that a run takes from the world besides its command line and its target. Injected, so that a
@@ -12,6 +14,8 @@ pub struct Surroundings {
     pub arguments: Vec<String>,
     /// `OPENAI_API_KEY`.
     pub api_key: Option<String>,
+    /// This program's file, to start it again.
+    pub executable: PathBuf,
     /// `ADMIN_API_KEY`.
     pub admin_key: Option<String>,
     /// Wall-clock time.
@@ -82,8 +86,16 @@ impl Interrupt {
 
 impl Surroundings {
     /// Prints results. A reader that has gone away is no error: the files hold everything.
-    pub fn print(&mut self, text: &str) {
-        let _ = self.stdout.write_all(text.as_bytes()).and_then(|()| self.stdout.flush());
+    ///
+    /// # Errors
+    /// When standard output refuses, as where its disk is full.
+    pub fn print(&mut self, text: &str) -> Result<(), Error> {
+        match self.stdout.write_all(text.as_bytes()).and_then(|()| self.stdout.flush()) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(Error::new(Exit::NotWritten, "cannot print the result").caused_by(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Prints progress or a warning.

@@ -1,7 +1,7 @@
 use super::shard::ShardContext;
 use super::stamp::{Arrived, ReadBuffer, StampClock};
 use super::tls::TlsConnection;
-use crate::measure::{Offset, Stamps};
+use crate::measure::{Offset, Stamps, TransportEnd};
 use nix::errno::Errno;
 use socket2::{Domain, Socket, Type};
 use std::io;
@@ -124,4 +124,17 @@ pub(super) async fn connect_and_write(
         }
     }
     Ok((connection, written.unwrap_or(0)))
+}
+
+/// What the operating system's refusal to connect means.
+pub(super) fn connect_failure(error: &io::Error) -> TransportEnd {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EADDRNOTAVAIL | Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
+            TransportEnd::ClientPorts
+        }
+        Some(Errno::ETIMEDOUT) => TransportEnd::ConnectTimeout,
+        // From the first write: the connection had been open.
+        Some(Errno::ECONNRESET | Errno::EPIPE) => TransportEnd::Reset,
+        _ => TransportEnd::Refused,
+    }
 }

@@ -17,8 +17,8 @@ pub(super) struct Ended {
     pub(super) failed: bool,
     /// Its record, if it was a probe that failed.
     pub(super) probe: Option<Box<RequestRecord>>,
-    /// Its connection, if it can carry another request.
-    pub(super) idle: Option<Idle>,
+    /// Its connections that can carry another request.
+    pub(super) idle: [Option<Idle>; 2],
 }
 
 /// The sending side: carries out what the pacer decides.
@@ -80,7 +80,7 @@ impl Driver {
 
     fn note(&mut self, ended: Ended, pacer: &mut Pacer) {
         pacer.ended(ended.at, ended.failed);
-        if let Some(idle) = ended.idle {
+        for idle in ended.idle.into_iter().flatten() {
             self.idle[idle.place].push(idle);
         }
         if ended.probe.is_some() {
@@ -92,8 +92,11 @@ impl Driver {
     /// no shard could take it.
     fn send(&mut self, pass: &Arc<PassShared>, turn: Turn) -> bool {
         let request = &pass.requests[turn.index];
-        let bytes = &request.bytes;
-        while let Some(Idle { shard, connection, .. }) = self.idle[request.place].pop() {
+        let (place, bytes) = match &request.lead {
+            Some(lead) => (lead.place, &lead.bytes),
+            None => (request.place, &request.bytes),
+        };
+        while let Some(Idle { shard, connection, .. }) = self.idle[place].pop() {
             if !connection.is_quiet() {
                 continue;
             }
@@ -111,10 +114,23 @@ impl Driver {
             if sent.is_some() {
                 self.live.sent();
             }
-            return self.start(shard, pass, turn, Some(Open { connection, sent, written }));
+            let second = request.lead.as_ref().and_then(|_| self.quiet(shard, request.place));
+            return self.start(shard, pass, turn, Some(Open { connection, sent, written, second }));
         }
         let shard = turn.index % self.shards.len();
         self.start(shard, pass, turn, None)
+    }
+
+    /// An open connection of this shard to this place, for what follows a lead.
+    fn quiet(&mut self, shard: usize, place: usize) -> Option<Connection> {
+        let idle = &mut self.idle[place];
+        while let Some(at) = idle.iter().rposition(|idle| idle.shard == shard) {
+            let connection = idle.remove(at).connection;
+            if connection.is_quiet() {
+                return Some(connection);
+            }
+        }
+        None
     }
 
     /// Leaves a request to its shard; false when the shard is no more.

@@ -5,6 +5,7 @@
 
 mod connection;
 mod driver;
+mod lead;
 mod leg_usage;
 mod live;
 mod pacer;
@@ -32,6 +33,7 @@ use driver::Driver;
 use pacer::PassLimits;
 use shard::{Job, ShardContext};
 use stamp::StampClock;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -55,8 +57,8 @@ pub struct LoadConfig {
     pub timeouts: Timeouts,
     /// Sizes beyond which a response is refused.
     pub read_limits: ReadLimits,
-    /// Keep the text of the answers.
-    pub keep_text: bool,
+    /// Whose text is kept.
+    pub keep_text: KeepText,
     /// Which clock should stamp what arrives.
     pub stamps: Stamps,
     /// The clock of the run.
@@ -67,6 +69,18 @@ pub struct LoadConfig {
     pub pacing: Pacing,
     /// Taken out of whatever a server says.
     pub secrets: Arc<[Secret]>,
+}
+
+/// Which answers' text is kept in the records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeepText {
+    /// None: what people ask and are told is private.
+    #[default]
+    Nothing,
+    /// That of answers that were not ok.
+    Errors,
+    /// All.
+    All,
 }
 
 /// A place that takes requests.
@@ -123,7 +137,7 @@ impl Default for Timeouts {
 }
 
 /// A request ready to be written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Prepared {
     /// Its id.
     pub id: String,
@@ -131,6 +145,8 @@ pub struct Prepared {
     pub place: usize,
     /// Head and body.
     pub bytes: Vec<u8>,
+    /// What has to be answered before, where this request needs it.
+    pub lead: Option<Lead>,
     /// Tokens of its prompt …
     pub prompt_tokens: u32,
     /// … and who counted them.
@@ -139,6 +155,27 @@ pub struct Prepared {
     pub requested_tokens: u32,
     /// The server is told to ignore the end-of-sequence token.
     pub ignore_eos: bool,
+}
+
+/// A request that goes before another and is part of it: a prefill leg. Its whole answer is awaited; if it is not ok,
+/// neither is the request.
+#[derive(Clone)]
+pub struct Lead {
+    /// Number of the place it goes to.
+    pub place: usize,
+    /// Head and body.
+    pub bytes: Vec<u8>,
+    /// Makes head and body of the request from the answer's body; `None` where the answer changes nothing.
+    pub then: Option<Then>,
+}
+
+/// Makes head and body of a request from the whole answer to its lead, or says in words what that lacks.
+pub type Then = Arc<dyn Fn(&[u8]) -> Result<Vec<u8>, String> + Send + Sync>;
+
+impl fmt::Debug for Lead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lead").field("place", &self.place).finish_non_exhaustive()
+    }
 }
 
 /// Requests that are sent by one schedule.

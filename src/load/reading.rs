@@ -1,3 +1,4 @@
+use super::KeepText;
 use super::tally::{Tally, TokenEvent};
 use crate::measure::{
     EndedIn, Flag, Offset, Outcome, RequestRecord, Rules, StreamFacts, StreamFault, TransportEnd,
@@ -17,7 +18,7 @@ pub(super) struct Reading {
     facts: StreamFacts,
     /// When the last event of any kind came.
     pub(super) last_event: Option<Offset>,
-    keep_text: bool,
+    keep_text: KeepText,
     keep_alive: bool,
     /// Taken out of whatever the server says.
     secrets: Arc<[Secret]>,
@@ -67,7 +68,7 @@ impl Reading {
     pub(super) fn new(
         record: RequestRecord,
         limits: ReadLimits,
-        keep_text: bool,
+        keep_text: KeepText,
         secrets: Arc<[Secret]>,
     ) -> Self {
         Self {
@@ -84,7 +85,7 @@ impl Reading {
             last_bytes: Offset::default(),
             opening: Vec::new(),
             most_opening: OPENING,
-            tally: Tally::new(keep_text),
+            tally: Tally::new(keep_text != KeepText::Nothing),
         }
     }
 
@@ -317,7 +318,9 @@ impl Reading {
             self.record.error = None;
         }
         self.record.finish_reason = self.record.finish_reason.take().map(|text| self.redacted(text));
-        self.record.text = self.record.text.take().map(|text| self.redacted(text));
+        let kept =
+            self.record.text.take().filter(|_| self.keep_text == KeepText::All || !self.record.is_ok());
+        self.record.text = kept.map(|text| self.redacted(text));
         self.record.finished = at;
         self.record.events.shrink();
         self.record
@@ -353,7 +356,7 @@ impl Reading {
                     self.tally.usage(usage, "", true);
                 }
                 self.record.flag(Flag::BufferedByProxy);
-                if self.keep_text {
+                if self.keep_text != KeepText::Nothing {
                     self.record.text = Some(text);
                 }
             }

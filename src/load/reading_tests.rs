@@ -1,3 +1,4 @@
+use super::KeepText;
 use super::reading::{Progress, ReadLimits, Reading};
 use crate::measure::{
     EndedIn, Flag, Flags, Kind, Offset, Outcome, OutputTokensSource, RequestRecord, TransportEnd,
@@ -20,8 +21,12 @@ const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\n\r\n";
 
 /// Reads packets that arrive 10 µs apart; the connection closes after the last.
 fn read(requested: u32, packets: &[&str]) -> RequestRecord {
-    let mut reading =
-        Reading::new(record(requested), ReadLimits::default(), true, [Secret::new("hunter2")].into());
+    let mut reading = Reading::new(
+        record(requested),
+        ReadLimits::default(),
+        KeepText::All,
+        [Secret::new("hunter2")].into(),
+    );
     let mut end = None;
     for (k, packet) in packets.iter().enumerate() {
         match reading.take(packet.as_bytes(), Offset::from_tenths(100 * (k as u64 + 1))) {

@@ -1,12 +1,12 @@
-use super::connection::{Close, Connection, connect_and_write};
+use super::connection::{Close, Connection, connect_and_write, connect_failure};
 use super::driver::Ended;
+use super::lead::Led;
 use super::pacer::Turn;
 use super::reading::{ANSWER, OPENING, Progress, Reading};
 use super::shard::ShardContext;
 use super::tls::Hello;
 use super::{Idle, PassShared};
 use crate::measure::{EndedIn, Flag, Kind, Offset, Outcome, RequestRecord, Stamps, TransportEnd};
-use nix::errno::Errno;
 use std::future::poll_fn;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,22 +26,26 @@ pub(super) struct Open {
     /// When it began to be written, if it has.
     pub(super) sent: Option<Offset>,
     pub(super) written: usize,
+    /// A connection for what follows a lead.
+    pub(super) second: Option<Connection>,
 }
 
 /// One request from its turn to its record. The record is handed over when this is dropped, so that a request
 /// that is cancelled, or whose task panics, is recorded like any other.
 pub(super) struct Stream {
-    shard: Arc<ShardContext>,
-    pass: Arc<PassShared>,
-    turn: Turn,
-    reading: Option<Reading>,
+    pub(super) shard: Arc<ShardContext>,
+    pub(super) pass: Arc<PassShared>,
+    pub(super) turn: Turn,
+    pub(super) reading: Option<Reading>,
     /// The connection, once it has brought the whole answer and may carry another.
-    connection: Option<Connection>,
-    end: Option<TransportEnd>,
+    pub(super) connection: Option<Connection>,
+    pub(super) end: Option<TransportEnd>,
+    /// How far the lead has come, where there is one.
+    pub(super) led: Led,
     /// The request is in the live count.
     counted: bool,
     /// When the last bytes came.
-    last_read: Option<Offset>,
+    pub(super) last_read: Option<Offset>,
 }
 
 impl Stream {
@@ -52,38 +56,59 @@ impl Stream {
         turn: Turn,
         sent: Option<Offset>,
     ) -> Self {
-        let reading = Some(new_reading(&shard, &pass, turn, sent));
-        Self {
+        let mut stream = Self {
             shard,
             pass,
             turn,
-            reading,
+            reading: None,
             connection: None,
             end: None,
+            led: Led::default(),
             counted: sent.is_some(),
             last_read: None,
-        }
+        };
+        stream.reading = Some(stream.new_reading(sent));
+        stream
+    }
+
+    /// Where the leg goes that is under way.
+    fn place(&self) -> usize {
+        self.led.place(&self.pass.requests[self.turn.index])
     }
 
     /// Sends the request, unless it has been, and reads the answer to its end.
     pub(super) async fn run(mut self, open: Option<Open>) {
-        let reused = open.is_some();
         let written = open.as_ref().and_then(|open| open.sent);
         self.count();
         let sent = written.unwrap_or_else(|| self.shard.stamp_clock.now());
         self.record().sent = Some(sent);
-        let mut end = self.attempt(open).await;
-        if reused && self.was_stale(end, sent) {
-            // The server had closed the kept-alive connection: the only retry there is.
-            self.reading = Some(new_reading(&self.shard, &self.pass, self.turn, Some(sent)));
-            self.record().flags.insert(Flag::StaleRetry, 1);
-            let again = self.shard.stamp_clock.now();
-            end = self.attempt(None).await;
-            if self.was_stale(end, again) {
-                end = TransportEnd::Stale;
-            }
+        let open = match self.pass.requests[self.turn.index].lead.is_some() {
+            false => open,
+            true => match Box::pin(self.lead(open, sent)).await {
+                Ok(second) => second,
+                Err(end) => {
+                    self.end = Some(end);
+                    return;
+                }
+            },
+        };
+        self.end = Some(self.exchange(open, sent).await);
+    }
+
+    /// Sends and reads, on a fresh connection once more where a kept-alive one had been closed.
+    pub(super) async fn exchange(&mut self, open: Option<Open>, sent: Offset) -> TransportEnd {
+        let reused = open.is_some();
+        let began = open.as_ref().and_then(|open| open.sent).unwrap_or_else(|| self.shard.stamp_clock.now());
+        let end = self.attempt(open).await;
+        if !reused || !self.was_stale(end, began) {
+            return end;
         }
-        self.end = Some(end);
+        // The server had closed the kept-alive connection: the only retry there is.
+        self.reading = Some(self.new_reading(Some(sent)));
+        self.record().flags.insert(Flag::StaleRetry, 1);
+        let again = self.shard.stamp_clock.now();
+        let end = self.attempt(None).await;
+        if self.was_stale(end, again) { TransportEnd::Stale } else { end }
     }
 
     /// Counts the request as sent, once.
@@ -100,11 +125,11 @@ impl Stream {
             && self.reading.as_ref().is_some_and(Reading::is_untouched)
     }
 
-    fn reading(&mut self) -> &mut Reading {
+    pub(super) fn reading(&mut self) -> &mut Reading {
         self.reading.as_mut().expect("it is taken out only when the stream is dropped")
     }
 
-    fn record(&mut self) -> &mut RequestRecord {
+    pub(super) fn record(&mut self) -> &mut RequestRecord {
         &mut self.reading().record
     }
 
@@ -128,13 +153,34 @@ impl Stream {
         end
     }
 
+    /// What reads the answer of the leg that is under way.
+    pub(super) fn new_reading(&self, sent: Option<Offset>) -> Reading {
+        let (request, config) = (&self.pass.requests[self.turn.index], &self.shard.config);
+        let i = self.pass.first_i + self.turn.index as u32;
+        let record = RequestRecord {
+            ready: Some(self.turn.ready),
+            sent,
+            stamps: self.shard.stamp_clock.stamps(),
+            requested_tokens: Some(request.requested_tokens),
+            ignore_eos: request.ignore_eos,
+            prompt_tokens: request.prompt_tokens,
+            prompt_tokens_source: request.prompt_tokens_source,
+            node: config.places[self.place()].name.clone(),
+            stage: self.pass.stage,
+            ..RequestRecord::due(i, self.pass.kind, request.id.clone(), self.turn.scheduled)
+        };
+        let keep = if self.pass.answers.is_some() || self.led.is_under_way() { ANSWER } else { OPENING };
+        Reading::new(record, config.read_limits, config.keep_text, Arc::clone(&config.secrets)).keeping(keep)
+    }
+
     /// Opens a connection and writes as much of the request as it takes at once; under TLS, nothing of it.
     async fn connect(&mut self) -> Result<(Connection, usize), TransportEnd> {
         let shard = Arc::clone(&self.shard);
         let give_up = shard.stamp_clock.now() + shard.config.timeouts.connect;
         let Some(tls) = &shard.config.tls else {
-            let pass = Arc::clone(&self.pass);
-            let (socket, written) = self.open_socket(&pass.requests[self.turn.index].bytes, give_up).await?;
+            let (pass, made) = (Arc::clone(&self.pass), self.led.made());
+            let bytes = self.led.bytes(&pass.requests[self.turn.index], made.as_deref());
+            let (socket, written) = self.open_socket(bytes, give_up).await?;
             return Ok((Connection::Plain(socket), written));
         };
         let hello = Hello::new(tls).map_err(|error| {
@@ -167,7 +213,7 @@ impl Stream {
         patience: Offset,
     ) -> Result<(TcpStream, usize), TransportEnd> {
         let shard = Arc::clone(&self.shard);
-        let address = shard.config.places[self.pass.requests[self.turn.index].place].address;
+        let address = shard.config.places[self.place()].address;
         let opening = connect_and_write(&shard, address, first);
         let (deadline, deadline_end) = self.deadline();
         self.reading().reached(EndedIn::Connect);
@@ -197,8 +243,8 @@ impl Stream {
         mut written: usize,
         mut timer: std::pin::Pin<&mut Sleep>,
     ) -> Option<TransportEnd> {
-        let pass = Arc::clone(&self.pass);
-        let bytes = &pass.requests[self.turn.index].bytes;
+        let (pass, made) = (Arc::clone(&self.pass), self.led.made());
+        let bytes = self.led.bytes(&pass.requests[self.turn.index], made.as_deref());
         while written < bytes.len() || connection.owes_bytes() {
             match connection.try_write(&bytes[written..]) {
                 Ok(count) => written += count,
@@ -306,9 +352,8 @@ impl Drop for Stream {
         let reusable = end == TransportEnd::Complete && reading.reusable();
         let answer = self.pass.answers.as_ref().map(|answers| (answers, reading.opening.clone()));
         let finished = catch_unwind(AssertUnwindSafe(|| reading.finish(end, at)));
-        let mut record = finished.unwrap_or_else(|_| {
-            new_reading(&self.shard, &self.pass, self.turn, None).finish(TransportEnd::Internal, at)
-        });
+        let mut record =
+            finished.unwrap_or_else(|_| self.new_reading(None).finish(TransportEnd::Internal, at));
         if record.outcome == Outcome::Internal {
             record.error.get_or_insert_with(|| "a task of pdbench panicked".into());
         }
@@ -317,12 +362,10 @@ impl Drop for Stream {
         }
         self.count();
         self.shard.live.ended(&record);
-        let place = self.pass.requests[self.turn.index].place;
-        let idle = self.connection.take().filter(|_| reusable).map(|connection| Idle {
-            shard: self.shard.number,
-            place,
-            connection,
-        });
+        let (shard, place) = (self.shard.number, self.place());
+        let idle = self.connection.take().filter(|_| reusable);
+        let idle = idle.map(|connection| Idle { shard, place, connection });
+        let idle = [idle, self.led.told(&mut record)];
         let failed = record.outcome.is_failure();
         let first_of_all = matches!(record.kind, Kind::Probe | Kind::Prefill);
         let probe = (first_of_all && failed).then(|| Box::new(record.clone()));
@@ -345,36 +388,4 @@ fn closed(reading: &mut Reading, end: Close) -> TransportEnd {
             end
         }
     }
-}
-
-/// What the operating system's refusal to connect means.
-fn connect_failure(error: &io::Error) -> TransportEnd {
-    match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EADDRNOTAVAIL | Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
-            TransportEnd::ClientPorts
-        }
-        Some(Errno::ETIMEDOUT) => TransportEnd::ConnectTimeout,
-        // From the first write: the connection had been open.
-        Some(Errno::ECONNRESET | Errno::EPIPE) => TransportEnd::Reset,
-        _ => TransportEnd::Refused,
-    }
-}
-
-fn new_reading(shard: &ShardContext, pass: &PassShared, turn: Turn, sent: Option<Offset>) -> Reading {
-    let request = &pass.requests[turn.index];
-    let record = RequestRecord {
-        ready: Some(turn.ready),
-        sent,
-        stamps: shard.stamp_clock.stamps(),
-        requested_tokens: Some(request.requested_tokens),
-        ignore_eos: request.ignore_eos,
-        prompt_tokens: request.prompt_tokens,
-        prompt_tokens_source: request.prompt_tokens_source,
-        node: shard.config.places[request.place].name.clone(),
-        stage: pass.stage,
-        ..RequestRecord::due(pass.first_i + turn.index as u32, pass.kind, request.id.clone(), turn.scheduled)
-    };
-    let keep = if pass.answers.is_some() { ANSWER } else { OPENING };
-    let config = &shard.config;
-    Reading::new(record, config.read_limits, config.keep_text, Arc::clone(&config.secrets)).keeping(keep)
 }

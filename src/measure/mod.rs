@@ -17,10 +17,13 @@ mod repeat;
 mod run;
 mod slo;
 mod span;
+mod steady;
 mod summary;
 #[cfg(test)]
 pub(crate) mod testing;
+mod through;
 mod timeline;
+mod truth;
 mod validity;
 mod verdict;
 mod warning;
@@ -41,8 +44,11 @@ pub use run::{
     TargetFacts, TickerFacts,
 };
 pub use slo::{Slo, SloError};
+pub use steady::{Growth, Steady};
 pub use summary::{Counts, Lateness, Measured, Rates, Summary, TokenTotals, View};
+pub use through::{Added, Comparison, ProxyCost};
 pub use timeline::{Bin, Timeline};
+pub use truth::{MeasuringErrors, TrueTimes};
 pub use validity::{Reason, Validity};
 pub use verdict::{ClientState, ClientVerdict};
 pub use warning::Warning;

@@ -1,8 +1,8 @@
 //! When a run has something to tell about itself; the texts stand in `warning.rs`.
 
 use super::{
-    ClientState, Counts, Flag, METRICS, Metric, OutputTokensSource, PromptTokensSource, Rates, Reason,
-    RequestRecord, Run, Summary, TokenTotals, View, Warning,
+    ClientState, Counts, Flag, Growth, METRICS, Metric, OutputTokensSource, PromptTokensSource, Rates,
+    Reason, RequestRecord, Run, Summary, TokenTotals, View, Warning,
 };
 
 /// Share of events, tokens or time below which a difference is not worth a word.
@@ -21,6 +21,7 @@ pub(super) fn warnings(run: &Run, summary: &Summary) -> Vec<Warning> {
         (0 < cut).then_some(Warning::Unfinished { requests: cut }),
         degraded.then(|| Warning::ClientDegraded { evidence: summary.client.evidence.clone() }),
         closed_loop(run, &summary.rates),
+        Growth::of(run).map(Warning::Unstable),
     ]
     .into_iter()
     .flatten()
@@ -99,7 +100,9 @@ fn about_tokens(run: &Run, counts: &Counts, tokens: &TokenTotals) -> Vec<Warning
         estimated.then_some(Warning::EstimatedTokens),
         (0 < unsaid).then_some(Warning::NoUsage { requests: unsaid, of: counts.ok }),
         per_event.map(|tokens| Warning::TokensPerEvent { tokens }),
-        output_length(run),
+        output_length(run)
+            .filter(|_| !run.manifest.settings.strict_osl)
+            .map(|(mean, requested)| Warning::OutputLength { mean, requested }),
         cached_tokens(run),
         sent_before(run, tokens),
     ]
@@ -108,13 +111,14 @@ fn about_tokens(run: &Run, counts: &Counts, tokens: &TokenTotals) -> Vec<Warning
     .collect()
 }
 
-fn output_length(run: &Run) -> Option<Warning> {
+/// Mean output tokens of the ok requests and mean asked for, where the two are too far apart.
+pub(super) fn output_length(run: &Run) -> Option<(f64, f64)> {
     let lengths = ok(run)
         .filter_map(|record| Some((f64::from(record.output_tokens), f64::from(record.requested_tokens?))));
     let (count, got, asked) =
         lengths.fold((0.0, 0.0, 0.0), |(count, got, asked), (a, b)| (count + 1.0, got + a, asked + b));
     let (mean, requested) = (got / count, asked / count);
-    (LENGTH_SHARE * requested < (mean - requested).abs()).then_some(Warning::OutputLength { mean, requested })
+    (LENGTH_SHARE * requested < (mean - requested).abs()).then_some((mean, requested))
 }
 
 fn cached_tokens(run: &Run) -> Option<Warning> {

@@ -1,4 +1,4 @@
-use super::{Offset, RepeatFacts, RequestRecord, Slo, Stamps, Summary};
+use super::{Comparison, Offset, RepeatFacts, RequestRecord, Slo, Stamps, Summary};
 use serde::{Deserialize, Serialize};
 
 /// The version of `run.json` and `records.jsonl` that this program writes.
@@ -83,6 +83,9 @@ pub struct Manifest {
     /// Earlier runs beside this one that sent the same prompts to the same target: ids, the latest last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sent_before: Vec<String>,
+    /// Half of the requests went through this proxy, half past it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comparison: Option<Comparison>,
     /// The simulator's parameters, by flag name, where the target was our own simulated cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub simulator: Option<serde_json::Map<String, serde_json::Value>>,
@@ -212,6 +215,9 @@ pub struct Settings {
     pub slo: Slo,
     /// Share of failed requests above which the run is invalid.
     pub max_error_rate: f64,
+    /// Answers whose mean length is off make the run invalid.
+    #[serde(default)]
+    pub strict_osl: bool,
     /// A free name of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,

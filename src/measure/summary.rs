@@ -1,6 +1,6 @@
 use super::{
-    BatchResult, ClientVerdict, Definition, Distribution, Flag, METRICS, Outcome, RequestRecord, Run, ToldBy,
-    Validity, Warning, notice, repeat, span,
+    BatchResult, ClientVerdict, Definition, Distribution, Flag, METRICS, Outcome, ProxyCost, RequestRecord,
+    Run, Steady, ToldBy, Validity, Warning, notice, repeat, span,
 };
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,12 @@ pub struct Summary {
     pub vllm: View,
     /// Offered, admitted and achieved load.
     pub rates: Rates,
+    /// The settled part of the run, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steady: Option<Steady>,
+    /// What the proxy costs, where that was compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_cost: Option<ProxyCost>,
     /// How late the client was.
     pub lateness: Lateness,
     /// Whether the client or the server was measured.
@@ -143,6 +149,8 @@ impl Summary {
             strict,
             vllm: View::of(run, Definition::Vllm),
             rates: Rates::of(run),
+            steady: Steady::of(run),
+            proxy_cost: ProxyCost::of(run),
             lateness,
             client,
             batches,

@@ -1,5 +1,6 @@
 use super::{
     BatchFault, BatchResult, ClientState, ClientVerdict, Counts, Flag, Offset, Outcome, RequestRecord, Run,
+    notice,
 };
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +58,13 @@ pub enum Reason {
         /// In flight on average, by the records.
         recorded: f64,
     },
+    /// Answers are longer or shorter than asked for, and that was to count.
+    OutputLength {
+        /// Mean output tokens of the ok requests.
+        mean: f64,
+        /// Mean asked for.
+        requested: f64,
+    },
     /// This machine ran out of ports, descriptors or socket memory.
     ClientPorts {
         /// Requests that failed of it.
@@ -111,6 +119,9 @@ impl Reason {
             Reason::LittlesLaw { counted, recorded } => format!(
                 "the sender counted {counted:.2} requests in flight on average, the records say {recorded:.2}"
             ),
+            Reason::OutputLength { mean, requested } => format!(
+                "answers have {mean:.1} tokens on average where {requested:.1} were asked for, and --strict-osl was given"
+            ),
             Reason::ClientPorts { requests } => {
                 format!("this machine ran out of ports, descriptors or socket memory for {requests} requests")
             }
@@ -128,7 +139,8 @@ impl Reason {
                 "look at the errors by kind, lower the load, or allow more with --max-error-rate"
             }
             Reason::ClientSaturated { .. } => {
-                "lower the rate, give the client more cores, or run it on a machine of its own"
+                "lower the rate, give the client more cores, or run it on a machine of its own; `pdbench selftest` says \
+                 what this one can measure"
             }
             Reason::TokenMismatch { .. } => {
                 "look at one such answer in records.jsonl; a proxy may join two streams wrongly"
@@ -137,6 +149,7 @@ impl Reason {
                 "raise the time-out, lower the load, or ask for a lower percentile"
             }
             Reason::LittlesLaw { .. } => "do not trust this run; report it as a fault of pdbench",
+            Reason::OutputLength { .. } => "use --ignore-eos to have every answer as long as asked for",
             Reason::ClientPorts { .. } => {
                 "raise `ulimit -n` and the range of local ports, or limit the load with --max-concurrency"
             }
@@ -161,6 +174,9 @@ impl Validity {
             token_mismatch(run),
             censored_percentile(run),
             littles_law(run),
+            notice::output_length(run)
+                .filter(|_| run.manifest.settings.strict_osl)
+                .map(|(mean, requested)| Reason::OutputLength { mean, requested }),
             counts.having(Outcome::ClientPorts).map(|requests| Reason::ClientPorts { requests }),
             counts.having(Outcome::Internal).map(|requests| Reason::Internal { requests }),
         ]

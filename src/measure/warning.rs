@@ -1,4 +1,4 @@
-use super::Outcome;
+use super::{Growth, Outcome};
 use serde::{Deserialize, Serialize};
 
 /// Something a reader of the numbers should know; its texts stand in this file.
@@ -35,6 +35,8 @@ pub enum Warning {
         /// Share of the requests that waited for a slot.
         waited: f64,
     },
+    /// What is in flight grew through the run: more was offered than the server can take.
+    Unstable(Growth),
     /// A latency from the schedule differs from the one from the send.
     FromSchedule {
         /// Key of the metric from the send.
@@ -142,6 +144,7 @@ impl Warning {
             Warning::ClosedLoop { offered_per_s, admitted_per_s, waited } => {
                 closed_loop(*offered_per_s, *admitted_per_s, *waited)
             }
+            Warning::Unstable(growth) => unstable(growth),
             Warning::FromSchedule { key, statistic, from_send_ms, from_schedule_ms } => {
                 from_schedule(&format!("{statistic} {key}"), *from_send_ms, *from_schedule_ms)
             }
@@ -187,9 +190,14 @@ impl Warning {
             Warning::SimulatedTarget => "name a server with --base-url to measure it",
             Warning::Failures { .. } => "look at the errors by kind; --strict makes any failure count",
             Warning::Unfinished { .. } => "raise --max-duration or --drain-timeout",
-            Warning::ClientDegraded { .. } => "lower the rate, or give the client more cores",
+            Warning::ClientDegraded { .. } => {
+                "lower the rate, or give the client more cores; `pdbench selftest` says what this machine can measure"
+            }
             Warning::ClosedLoop { .. } => {
                 "raise or drop --max-concurrency to offer the whole load; else read the numbers from the schedule"
+            }
+            Warning::Unstable(_) => {
+                "lower the rate to what the server takes, or limit what is in flight with --max-concurrency"
             }
             Warning::FromSchedule { .. } => {
                 "quote the number from the schedule when users arrive on their own"
@@ -218,6 +226,17 @@ fn closed_loop(offered_per_s: f64, admitted_per_s: f64, waited: f64) -> String {
         figure(offered_per_s),
         figure(admitted_per_s),
         percent(waited)
+    )
+}
+
+fn unstable(growth: &Growth) -> String {
+    format!(
+        "UNSTABLE: offered load exceeds capacity, latency depends on the run's length: in the second half of the \
+         sending {} req/s were admitted and {} ended, and what is in flight grew from {} to {}",
+        figure(growth.admitted_per_s),
+        figure(growth.ended_per_s),
+        growth.in_flight_middle,
+        growth.in_flight_end
     )
 }
 

@@ -89,7 +89,7 @@ fn admit(proxy: &Proxy, role: Role, node: &Node) -> Result<(), Problem> {
     let config = &proxy.config;
     let given = match role {
         Role::Prefill => &config.prefill,
-        Role::Decode => &config.decode,
+        Role::Decode | Role::Mixed => &config.decode,
     };
     let known = given.iter().any(|given| given.authority() == node.authority());
     if known || config.admin.allowed.iter().any(|allowed| allowed.admits(node)) {

@@ -244,7 +244,7 @@ impl Journey {
         self.visit.end(Ending::Failed);
         let instance = match role {
             Role::Prefill => &self.prefill.instance.name,
-            Role::Decode => &self.decode.instance.name,
+            Role::Decode | Role::Mixed => &self.decode.instance.name,
         };
         let status = match fault.kind {
             FaultKind::Timeout => StatusCode::GATEWAY_TIMEOUT,

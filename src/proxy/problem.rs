@@ -77,7 +77,7 @@ impl Problem {
 pub(super) fn mark(reply: &mut Reply, role: Role, instance: &str) {
     let leg = HeaderValue::from_static(match role {
         Role::Prefill => "prefill",
-        Role::Decode => "decode",
+        Role::Decode | Role::Mixed => "decode",
     });
     reply.headers_mut().insert(LEG, leg);
     if let Ok(instance) = HeaderValue::from_str(instance) {

@@ -19,7 +19,8 @@ struct Side {
 fn index(role: Role) -> usize {
     match role {
         Role::Prefill => 0,
-        Role::Decode => 1,
+        // An instance that could do both is asked to decode here.
+        Role::Decode | Role::Mixed => 1,
     }
 }
 

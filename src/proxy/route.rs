@@ -63,7 +63,7 @@ impl Job {
     pub fn context(&self, role: Role) -> u64 {
         match role {
             Role::Prefill => self.prompt_tokens.saturating_add(1),
-            Role::Decode => self.prompt_tokens.saturating_add(self.max_tokens),
+            Role::Decode | Role::Mixed => self.prompt_tokens.saturating_add(self.max_tokens),
         }
     }
 
@@ -72,7 +72,7 @@ impl Job {
     pub fn score(&self, role: Role) -> f64 {
         match role {
             Role::Prefill => self.body_bytes as f64 / 4.0 * 0.0345 + 120.0745,
-            Role::Decode => self.body_bytes as f64,
+            Role::Decode | Role::Mixed => self.body_bytes as f64,
         }
     }
 }
@@ -99,7 +99,7 @@ impl Candidate {
     fn priority(&self, role: Role) -> f64 {
         match role {
             Role::Prefill => self.active + 0.3 * self.kv,
-            Role::Decode => self.active,
+            Role::Decode | Role::Mixed => self.active,
         }
     }
 }

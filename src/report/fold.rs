@@ -2,10 +2,10 @@
 //! and where in a request's life the failures happened.
 
 use super::Reported;
-use super::text::{MISSING, bare, count, counted, fixed, plain};
+use super::text::{MISSING, bare, count, counted, fixed, number, plain};
 use crate::measure::{
-    BatchResult, Definition, Distribution, EndedIn, METRICS, Metric, Percentile, Reason, Run, Settings,
-    State, View, VllmNeeds,
+    Added, BatchResult, Definition, Distribution, EndedIn, METRICS, Metric, Percentile, ProxyCost, Reason,
+    Run, Settings, State, Steady, View, VllmNeeds,
 };
 
 /// Relative difference above which a latency from the schedule stands beside the one from the send.
@@ -40,6 +40,42 @@ pub(super) fn token_words(reported: &Reported<'_>) -> String {
     }
     if let Some(share) = tokens.coalesced_share.filter(|&share| 0.0005 <= share) {
         words += &format!(", {:.1} % of the events in a packet with the one before", 100.0 * share);
+    }
+    words
+}
+
+/// What the proxy adds, with the half of its interval.
+pub(super) fn added_words(added: &Added) -> String {
+    let plus_minus = added.plus_minus_ms.map_or(String::new(), |ms| format!(" ± {}", fixed(Some(ms), 3)));
+    format!("{:+.3}{plus_minus}", added.added_ms)
+}
+
+/// How a comparison was made, and the proxy's processor time.
+pub(super) fn proxy_words(cost: &ProxyCost) -> String {
+    let mut words = format!(
+        "{} ok through the proxy ({} failed), {} straight to the instances ({} failed), by turns in the same run",
+        cost.through, cost.failed_through, cost.direct, cost.failed_direct
+    );
+    if let Some(cpu) = cost.cpu_ms_per_request {
+        words += &format!("; the proxy took {} ms of processor time a request", number(Some(cpu)));
+    }
+    words
+}
+
+/// The settled part of a run in one line.
+pub(super) fn steady_words(steady: &Steady) -> String {
+    let mut words = format!(
+        "{} – {} s (MSER-5, without start and drain): {}, {} req/s, {} output tok/s",
+        number(Some(steady.from_s)),
+        number(Some(steady.to_s)),
+        counted(steady.requests, "request"),
+        number(Some(steady.request_throughput_per_s)),
+        number(Some(steady.output_throughput_per_s)),
+    );
+    for (key, short) in [("ttft", "TTFT"), ("tpot", "TPOT")] {
+        if let Some(median) = steady.distribution(key).and_then(|values| values.median) {
+            words += &format!(", {short} p50 {} ms", number(Some(median)));
+        }
     }
     words
 }

@@ -36,6 +36,7 @@ const SECTIONS: &[fn(&Reported<'_>) -> Option<Section>] = &[
     batches::batches,
     latency::strict,
     load::throughput,
+    load::proxy_cost,
     charts::distributions,
     charts::course,
     outcomes::outcomes,

@@ -1,7 +1,9 @@
 //! A server that answers each request by a script: bytes, pauses, and an end. Raw TCP, so that it can do what no
 //! HTTP server would.
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -24,22 +26,47 @@ pub enum Act {
 pub struct ScriptServer {
     /// Its base URL.
     pub url: String,
+    played: Arc<Played>,
     task: tokio::task::JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Played {
+    turns: AtomicUsize,
+    ended: Mutex<Vec<Instant>>,
+    changed: tokio::sync::Notify,
 }
 
 impl ScriptServer {
     pub async fn start(scripts: Vec<Vec<Act>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
+        let played = Arc::new(Played::default());
+        let playing = Arc::clone(&played);
         let task = tokio::spawn(async move {
-            let next = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
             let mut connections = tokio::task::JoinSet::new();
             loop {
                 let (connection, _) = listener.accept().await.unwrap();
-                connections.spawn(serve(connection, scripts.clone(), std::sync::Arc::clone(&next)));
+                connections.spawn(serve(connection, scripts.clone(), Arc::clone(&playing)));
             }
         });
-        Self { url, task }
+        Self { url, played, task }
+    }
+
+    /// Waits until so many requests have come.
+    pub async fn turns(&self, count: usize) {
+        loop {
+            let changed = self.played.changed.notified();
+            if count <= self.played.turns.load(Ordering::Relaxed) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// When each script that was played to its end had been.
+    pub fn ended(&self) -> Vec<Instant> {
+        self.played.ended.lock().unwrap().clone()
     }
 }
 
@@ -49,11 +76,7 @@ impl Drop for ScriptServer {
     }
 }
 
-async fn serve(
-    mut connection: TcpStream,
-    scripts: Vec<Vec<Act>>,
-    next: std::sync::Arc<std::sync::atomic::AtomicUsize>,
-) {
+async fn serve(mut connection: TcpStream, scripts: Vec<Vec<Act>>, played: Arc<Played>) {
     connection.set_nodelay(true).unwrap();
     while let Some(method) = read_request(&mut connection).await {
         if method == "GET" {
@@ -61,7 +84,8 @@ async fn serve(
             connection.write_all(answer).await.unwrap();
             continue;
         }
-        let turn = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let turn = played.turns.fetch_add(1, Ordering::Relaxed);
+        played.changed.notify_waiters();
         for act in &scripts[turn.min(scripts.len() - 1)] {
             match act {
                 Act::Write(bytes) => {
@@ -82,6 +106,7 @@ async fn serve(
                 }
             }
         }
+        played.ended.lock().unwrap().push(Instant::now());
     }
 }
 

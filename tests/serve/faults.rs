@@ -276,3 +276,29 @@ async fn a_run_in_which_every_request_failed_is_invalid_at_any_size() {
         assert!(ran.stdout.starts_with("INVALID"), "{}", ran.stdout);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_text_of_errors_alone_can_be_kept() {
+    let a = token("a");
+    for (keep, failed, ok) in
+        [("none", None, None), ("errors", Some("aa"), None), ("all", Some("aa"), Some("xxxx"))]
+    {
+        let (_, records, _, _) = run(stream(&[&a, &a]), &["--save-text", keep]).await;
+        assert_eq!((records[2].text.as_deref(), records[1].text.as_deref()), (failed, ok), "{keep}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_of_another_length_are_told_and_count_when_that_was_asked_for() {
+    for (arguments, exit) in [(&[][..], Exit::Valid), (&["--strict-osl"], Exit::Invalid)] {
+        let server = ScriptServer::start(vec![whole(4)]).await;
+        let place = tempdir().unwrap();
+        let base = ["serve", "--base-url", &server.url, "--dataset-name", "sonnet", "--model", "m"];
+        let shape = ["--probe", "none", "--num-prompts", "4", "--sonnet-output-len", "8"];
+        let ran = run_in(place.path(), &[&base[..], &shape, arguments].concat(), Workers::Local).await;
+        assert_eq!(ran.exit, exit, "{}", ran.stdout);
+        let said = "answers have 4.0 tokens on average where 8.0 were asked for";
+        assert_eq!(ran.stdout.matches("4.0 tokens").count(), 1, "{}", ran.stdout);
+        assert!(ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ").contains(said), "{}", ran.stdout);
+    }
+}

@@ -155,6 +155,7 @@ impl ServeArgs {
         let target = self.target.plan(embedded.then_some(config), api_key)?;
         Ok(ServePlan {
             target: target.target,
+            headers: target.headers,
             trust: target.trust,
             endpoint: target.endpoint,
             path: target.path,
@@ -187,6 +188,7 @@ impl ServeArgs {
             percentiles: self.output.percentiles(),
             percentile_metrics: self.output.percentile_metrics(),
             max_error_rate: self.output.max_error_rate,
+            strict_osl: self.output.strict_osl,
             strict: self.output.strict,
             save_text: self.output.save_text(),
             metadata: self.output.metadata()?,

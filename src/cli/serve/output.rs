@@ -1,5 +1,6 @@
 use crate::cli::usage;
 use crate::command::{Error, Existing, ResultPlan};
+use crate::load::KeepText;
 use crate::measure::{Detail, METRICS, Metric, Slo};
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value};
@@ -24,6 +25,9 @@ pub(super) struct OutputArgs {
     /// Exit with status 1 if any request failed
     #[arg(long)]
     pub(super) strict: bool,
+    /// Make the run invalid when answers are on average over 10 % longer or shorter than asked for
+    #[arg(long)]
+    pub(super) strict_osl: bool,
     /// Write the result file of `vllm bench serve`, too
     #[arg(long)]
     save_result: bool,
@@ -42,7 +46,7 @@ pub(super) struct OutputArgs {
     /// What to remember of the run, in the result file and in run.json
     #[arg(long, value_name = "KEY=VALUE", num_args = 0..)]
     metadata: Vec<String>,
-    /// Keep the text of the answers in records.jsonl
+    /// Keep the text of answers in records.jsonl: of none, of those that were not ok, or of all
     #[arg(long, default_value = "none", value_name = "WHICH")]
     save_text: SaveText,
     /// Parent of the run's directory
@@ -59,6 +63,7 @@ pub(super) struct OutputArgs {
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum SaveText {
     None,
+    Errors,
     All,
 }
 
@@ -105,8 +110,13 @@ impl OutputArgs {
         self.percentile_metrics.clone()
     }
 
-    pub(super) fn save_text(&self) -> bool {
-        matches!(self.save_text, SaveText::All) || (self.save_detailed && self.result().is_some())
+    pub(super) fn save_text(&self) -> KeepText {
+        match self.save_text {
+            SaveText::All => KeepText::All,
+            _ if self.save_detailed && self.result().is_some() => KeepText::All,
+            SaveText::Errors => KeepText::Errors,
+            SaveText::None => KeepText::Nothing,
+        }
     }
 }
 

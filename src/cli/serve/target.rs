@@ -74,6 +74,7 @@ enum TokenizerMode {
 /// What the flags of this family mean.
 pub(super) struct TargetSettings {
     pub(super) target: TargetPlan,
+    pub(super) headers: Vec<(String, Secret)>,
     pub(super) trust: TrustPlan,
     pub(super) endpoint: Endpoint,
     pub(super) path: String,
@@ -129,6 +130,9 @@ impl TargetArgs {
             return Err(usage(format!("`{}` is not a path", path.escape_debug()))
                 .help("--endpoint wants a path such as /v1/completions"));
         }
+        // Only its headers are taken: they are checked here, before the cluster is there.
+        let dressed = self.dressed(Target::parse("127.0.0.1").map_err(wrong)?)?;
+        let headers = dressed.headers().to_vec();
         let target = match embedded {
             Some(config) => TargetPlan::Embedded(Box::new(config)),
             None => TargetPlan::Remote(self.remote(&path, api_key)?),
@@ -143,6 +147,7 @@ impl TargetArgs {
         }
         Ok(TargetSettings {
             target,
+            headers,
             trust,
             endpoint,
             path,
@@ -164,9 +169,14 @@ impl TargetArgs {
         }
     }
 
-    /// Another place, dressed like the target.
-    pub(super) fn at(&self, url: &str, api_key: Option<&str>) -> Result<Target, Error> {
-        self.dressed(url, self.api().path(), api_key)
+    /// A target with the headers that were typed.
+    fn dressed(&self, target: Target) -> Result<Target, Error> {
+        self.header.iter().try_fold(target, |target, header| {
+            let (name, value) = header.split_once('=').ok_or_else(|| {
+                usage("a --header without `=`").help("want NAME=VALUE; several may follow one --header")
+            })?;
+            target.with_header(name, value).map_err(wrong)
+        })
     }
 
     fn remote(&self, path: &str, api_key: Option<&str>) -> Result<Target, Error> {
@@ -179,29 +189,17 @@ impl TargetArgs {
             };
             format!("http://{host}:{}", self.port.unwrap_or(8000))
         });
-        self.dressed(&url, path, api_key)
+        self.reached_at(&url, path, api_key)
     }
 
-    fn dressed(&self, url: &str, path: &str, api_key: Option<&str>) -> Result<Target, Error> {
-        let wrong = |error: TargetError| {
-            let help = match &error {
-                TargetError::OtherEndpoint { ends_in, .. } if *ends_in == Endpoint::Chat.path() => {
-                    "add --backend openai-chat, or give the URL without the path"
-                }
-                TargetError::OtherEndpoint { .. } => {
-                    "choose another --backend, or give the URL without the path"
-                }
-                _ => "want http://HOST:PORT or https://HOST:PORT",
-            };
-            usage("the target cannot be used").caused_by(error).help(help)
-        };
-        let mut target = Target::parse(url).and_then(|target| target.for_endpoint(path)).map_err(wrong)?;
-        for header in &self.header {
-            let (name, value) = header.split_once('=').ok_or_else(|| {
-                usage("a --header without `=`").help("want NAME=VALUE; several may follow one --header")
-            })?;
-            target = target.with_header(name, value).map_err(wrong)?;
-        }
+    /// Another place, dressed like the target.
+    pub(super) fn at(&self, url: &str, api_key: Option<&str>) -> Result<Target, Error> {
+        self.reached_at(url, self.api().path(), api_key)
+    }
+
+    fn reached_at(&self, url: &str, path: &str, api_key: Option<&str>) -> Result<Target, Error> {
+        let target = Target::parse(url).and_then(|target| target.for_endpoint(path)).map_err(wrong)?;
+        let target = self.dressed(target)?;
         match api_key.filter(|key| !key.is_empty()) {
             Some(key) => target.with_api_key(Secret::new(key)).map_err(|_| {
                 usage("OPENAI_API_KEY holds a control character").help("set it again, without a line end")
@@ -209,6 +207,19 @@ impl TargetArgs {
             None => Ok(target),
         }
     }
+}
+
+/// A target that cannot be used, with what to do about it.
+fn wrong(error: TargetError) -> Error {
+    let help = match &error {
+        TargetError::OtherEndpoint { ends_in, .. } if *ends_in == Endpoint::Chat.path() => {
+            "add --backend openai-chat, or give the URL without the path"
+        }
+        TargetError::OtherEndpoint { .. } => "choose another --backend, or give the URL without the path",
+        TargetError::BadHeader { .. } => "--header wants NAME=VALUE on one line",
+        TargetError::NotAUrl { .. } => "want http://HOST:PORT or https://HOST:PORT",
+    };
+    usage("the target cannot be used").caused_by(error).help(help)
 }
 
 impl Backend {

@@ -2,6 +2,7 @@ use crate::cli::{Parsed, parse};
 use crate::command::{
     DatasetPlan, Existing, Plan, ProbePrompt, Salt, ServePlan, TargetPlan, TokenizerPlan, TrustPlan,
 };
+use crate::load::KeepText;
 use crate::measure::Detail;
 use crate::wire::Endpoint;
 use crate::workload::{ArrivalProcess, Burstiness, Random, RandomForm, RangeRatio, Templating};
@@ -209,7 +210,7 @@ fn a_result_file_is_asked_for_as_in_vllm() {
         plan("--append-result --save-detailed --result-dir d --result-filename f --metadata b=1 a=x=y b=2");
     let result = plan.result.expect("a result");
     assert_eq!((result.existing, result.detail), (Existing::Append, Detail::Detailed));
-    assert!(plan.save_text);
+    assert_eq!(plan.save_text, KeepText::All);
     assert_eq!(serde_json::to_string(&plan.metadata).unwrap(), r#"{"b":"2","a":"x=y"}"#);
 }
 

@@ -215,6 +215,7 @@ impl Bench<'_> {
             bytes: head_with(&instance.target, leg.path, &leg.request_id, &leg.headers, &leg.body),
             id: leg.request_id.clone(),
             place,
+            lead: None,
             prompt_tokens: request.prompt_tokens,
             prompt_tokens_source: self.writing.prompt_tokens_source,
             requested_tokens: request.output_tokens,

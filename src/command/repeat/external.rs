@@ -79,6 +79,7 @@ impl Bench<'_> {
             bytes: crate::wire::openai::head_with(bytes, leg.path, &leg.request_id, &leg.headers, &leg.body),
             id: leg.request_id,
             place: 0,
+            lead: None,
             prompt_tokens: request.prompt_tokens,
             prompt_tokens_source: source,
             requested_tokens: request.output_tokens,

@@ -1,10 +1,11 @@
 use super::super::Reported;
 use super::super::fold::{
-    FailurePlaces, Row, columns, lag_words, objectives, percentile_cell, rows, token_words, too_few,
+    FailurePlaces, Row, added_words, columns, lag_words, objectives, percentile_cell, proxy_words, rows,
+    steady_words, token_words, too_few,
 };
 use super::super::text::{bare, counted, decimals, fixed, number, plain, wrapped};
 use super::{Paint, Style};
-use crate::measure::{ClientState, Definition};
+use crate::measure::{ClientState, Definition, Metric};
 
 /// Percentile columns that one table has room for.
 const COLUMNS_PER_TABLE: usize = 3;
@@ -16,6 +17,7 @@ pub fn strict_block(reported: &Reported<'_>, style: Style) -> String {
         outcomes(reported),
         latencies(reported, style),
         rates(reported),
+        proxy_cost(reported, style),
         client(reported, style),
         warnings(reported, style),
         how_to_read().to_owned(),
@@ -144,10 +146,28 @@ fn rates(reported: &Reported<'_>) -> String {
     lines += &line("Throughput", &words);
     let (tokens, requests) = (view.max_output_tokens_per_s, view.max_concurrent_requests);
     lines += &line("Peak", &format!("{} output tok/s, {} in flight", number(tokens), fixed(requests, 0)));
+    if let Some(steady) = &summary.steady {
+        lines += &line("Steady state", &steady_words(steady));
+    }
     if let Some(objectives) = objectives(&reported.run.manifest.settings) {
         lines += &line("Goodput", &format!("{} req/s with {objectives}", number(view.request_goodput_per_s)));
     }
     lines
+}
+
+/// What the proxy costs, where half of the load went past it.
+fn proxy_cost(reported: &Reported<'_>, style: Style) -> String {
+    let Some(cost) = &reported.summary.proxy_cost else { return String::new() };
+    let head = format!("{:<16}{:>12}{:>12}{:>20}\n", "Proxy cost (ms)", "through", "direct", "added");
+    let mut text = format!("\n{}", style.paint(Paint::Bold, head.trim_end())) + "\n";
+    for added in &cost.added {
+        let name = Metric::find(&added.metric).map_or("", |metric| metric.short);
+        let [through, direct] = [added.through_ms, added.direct_ms].map(|ms| fixed(Some(ms), 3));
+        let name = format!("{name} p{}", bare(added.p));
+        text += &format!("{name:<16}{through:>12}{direct:>12}{:>20}\n", added_words(added));
+    }
+    text += &line("", &proxy_words(cost));
+    text + "\n"
 }
 
 fn client(reported: &Reported<'_>, style: Style) -> String {

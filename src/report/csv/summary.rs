@@ -25,6 +25,8 @@ pub fn summary_csv(reported: &Reported<'_>) -> Vec<u8> {
     for definition in [Definition::Strict, Definition::Vllm] {
         rows.extend(view(reported, definition));
     }
+    rows.extend(steady(reported));
+    rows.extend(proxy_cost(reported));
     rows.extend(lateness(reported));
     csv_bytes(&head, rows.into_iter().map(Vec::from))
 }
@@ -82,13 +84,49 @@ fn view(reported: &Reported<'_>, definition: Definition) -> Vec<Row> {
         .collect();
     for metric in METRICS {
         if let Some(distribution) = view.distribution(metric.key) {
-            rows.extend(statistics(definition, metric, distribution));
+            rows.extend(statistics(definition.word(), metric, distribution));
         }
     }
     rows
 }
 
-fn statistics(definition: Definition, metric: &Metric, values: &Distribution) -> Vec<Row> {
+/// What the proxy costs, under a definition of its own.
+fn proxy_cost(reported: &Reported<'_>) -> Vec<Row> {
+    let Some(cost) = &reported.summary.proxy_cost else { return Vec::new() };
+    let added = cost.added.iter().flat_map(|added| {
+        let p = bare(added.p);
+        let figures = [
+            (format!("p{p}_through"), Some(added.through_ms)),
+            (format!("p{p}_direct"), Some(added.direct_ms)),
+            (format!("p{p}_added"), Some(added.added_ms)),
+            (format!("p{p}_added_plus_minus"), added.plus_minus_ms),
+        ];
+        figures.into_iter().filter_map(|(name, value)| {
+            row(["proxy_cost", &added.metric, "ms", &name], value, Some(cost.through.min(cost.direct)))
+        })
+    });
+    let cpu = row(["proxy_cost", "cpu", "ms", "per_request"], cost.cpu_ms_per_request, Some(cost.through));
+    added.chain(cpu).collect()
+}
+
+/// The settled part of the run, under a definition of its own.
+fn steady(reported: &Reported<'_>) -> Vec<Row> {
+    let Some(steady) = &reported.summary.steady else { return Vec::new() };
+    let figures = [
+        ("from_s", "s", steady.from_s),
+        ("to_s", "s", steady.to_s),
+        ("requests", "", steady.requests as f64),
+        ("request_throughput_per_s", "per_s", steady.request_throughput_per_s),
+        ("output_throughput_per_s", "per_s", steady.output_throughput_per_s),
+    ];
+    let figures = figures
+        .into_iter()
+        .filter_map(|(metric, unit, value)| row(["steady", metric, unit, "value"], Some(value), None));
+    let metrics = METRICS.iter().filter_map(|metric| Some((metric, steady.distribution(metric.key)?)));
+    figures.chain(metrics.flat_map(|(metric, values)| statistics("steady", metric, values))).collect()
+}
+
+fn statistics(definition: &str, metric: &Metric, values: &Distribution) -> Vec<Row> {
     let mut named = vec![
         ("mean".to_owned(), values.mean),
         ("std".to_owned(), values.std),
@@ -104,7 +142,7 @@ fn statistics(definition: Definition, metric: &Metric, values: &Distribution) ->
         named.push((format!("{name}_needs_count"), Some(percentile.needs as f64)));
     }
     named.push(("max".to_owned(), values.max));
-    let place = |name| [definition.word(), metric.key, metric.unit.word(), name];
+    let place = |name| [definition, metric.key, metric.unit.word(), name];
     named.iter().filter_map(|(name, value)| row(place(name), *value, Some(values.count))).collect()
 }
 

@@ -1,8 +1,9 @@
 use super::super::Reported;
-use super::super::fold::{objectives, token_words};
-use super::super::text::{fixed, number};
+use super::super::fold::{added_words, objectives, proxy_words, steady_words, token_words};
+use super::super::text::{bare, fixed, number};
 use super::Section;
-use super::markup::{Html, note, pairs};
+use super::markup::{Align, Html, note, pairs, table};
+use crate::measure::Metric;
 
 /// What was offered, let through and achieved, and what came out per second.
 pub(super) fn throughput(reported: &Reported<'_>) -> Option<Section> {
@@ -31,10 +32,36 @@ pub(super) fn throughput(reported: &Reported<'_>) -> Option<Section> {
         ("Measured over", per_second(view.duration_s, "s, from the first send to the last token")),
         ("Tokens", Html::of(&token_words(reported))),
     ]);
+    if let Some(steady) = &summary.steady {
+        rows.push(("Steady state", Html::of(&steady_words(steady))));
+    }
     let mut body = note(
         "Offered: by the schedule. Admitted: what the concurrency limit let through. Achieved: by completions. \
          Throughput counts ok requests only.",
     );
     body.add(pairs(rows));
     Some(Section { id: "throughput", title: "Throughput and rates", body })
+}
+
+/// What the proxy costs, where half of the load went past it.
+pub(super) fn proxy_cost(reported: &Reported<'_>) -> Option<Section> {
+    let cost = reported.summary.proxy_cost.as_ref()?;
+    let head = [
+        ("Latency", Align::Left),
+        ("through", Align::Right),
+        ("direct", Align::Right),
+        ("added", Align::Right),
+    ];
+    let head = head.map(|(name, align)| (name.to_owned(), align));
+    let lines = cost.added.iter().map(|added| {
+        let name = Metric::find(&added.metric).map_or("", |metric| metric.short);
+        let figures = [added.through_ms, added.direct_ms].map(|ms| Html::of(&fixed(Some(ms), 3)));
+        let mut cells = vec![Html::of(&format!("{name}, ms, p{}", bare(added.p)))];
+        cells.extend(figures);
+        cells.push(Html::of(&added_words(added)));
+        cells
+    });
+    let mut body = note(&proxy_words(cost));
+    body.add(table(&head, lines.collect()));
+    Some(Section { id: "proxy", title: "What the proxy costs", body })
 }
