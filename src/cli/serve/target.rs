@@ -1,6 +1,5 @@
 use crate::cli::usage;
-use crate::command::{Error, TargetPlan, TokenizerPlan, TrustPlan};
-use crate::sim;
+use crate::command::{Error, SimPlan, TargetPlan, TokenizerPlan, TrustPlan};
 use crate::wire::{Endpoint, Secret, Target, TargetError};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -116,7 +115,7 @@ impl TargetArgs {
 
     pub(super) fn plan(
         self,
-        embedded: Option<sim::Config>,
+        embedded: Option<SimPlan>,
         api_key: Option<&str>,
     ) -> Result<TargetSettings, Error> {
         let endpoint = self.api();
@@ -129,7 +128,7 @@ impl TargetArgs {
         let dressed = self.dressed(Target::parse("127.0.0.1").map_err(wrong)?)?;
         let headers = dressed.headers().to_vec();
         let target = match embedded {
-            Some(config) => TargetPlan::Embedded(Box::new(config)),
+            Some(sim) => TargetPlan::Embedded(Box::new(sim)),
             None => TargetPlan::Remote(self.remote(&path, api_key)?),
         };
         let trust = self.trust(&target)?;
