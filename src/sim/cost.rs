@@ -3,6 +3,7 @@
 //! its published configuration says) on one accelerator per node with 80 GB, 989 TFLOP/s and
 //! 3.35 TB/s (data sheet of the H100 SXM). Deliberately absent: noise; draws belong to the answers.
 
+use std::ops::Range;
 use std::time::Duration;
 
 /// The cost model's parameters. Every field can be set by name, see [`super::PARAMETERS`].
@@ -106,6 +107,30 @@ impl Cost {
             + self.decode_step(1, prompt_tokens)
     }
 
+    /// What a decode node makes while `sequences` equal sequences run: tokens / Σ steps, over the steps that make
+    /// the tokens with the numbers of `tokens` (1 is the first), each of a prompt of `prompt_tokens`. Tokens per
+    /// second of the whole node; what a measured plateau is held against. 0 without steps, or without costs.
+    pub fn plateau_tokens_per_s(&self, sequences: u64, prompt_tokens: u64, tokens: Range<u64>) -> f64 {
+        let steps = tokens.clone().map(|token| {
+            let context = sequences * (prompt_tokens + token.saturating_sub(1));
+            self.decode_step(sequences, context).as_secs_f64()
+        });
+        let (count, length) = (tokens.clone().count() as f64, steps.sum::<f64>());
+        if 0.0 < length { sequences as f64 * count / length } else { 0.0 }
+    }
+
+    /// Time to the first token of a lone request that finds its whole blocks in the KV store: prefill, the way
+    /// into the store, the way out of it, one decode step.
+    pub fn lone_ttft_by_store(&self, prompt_tokens: u64) -> Duration {
+        let stored = prompt_tokens.saturating_sub(1) / self.block_tokens * self.block_tokens;
+        let put = prompt_tokens / self.block_tokens * self.block_tokens;
+        self.prefill(prompt_tokens)
+            + self.link_occupied(put)
+            + self.link_occupied(stored)
+            + self.link_latency() * 2
+            + self.decode_step(1, prompt_tokens)
+    }
+
     /// Longest prompt and answer together that a node can hold, in tokens: the model's limit or a
     /// node's KV cache, whichever is smaller.
     pub fn context_limit(&self) -> u64 {
@@ -126,6 +151,18 @@ mod tests {
         assert_eq!(cost.link_occupied(2500), Duration::from_nanos(13_107_200));
         assert_eq!(cost.decode_step(0, 0), Duration::from_micros(6500));
         assert_eq!(cost.decode_step(100, 50_000), Duration::from_micros(6500 + 800 + 1950));
+    }
+
+    #[test]
+    fn a_plateau_is_tokens_by_the_time_of_their_steps() {
+        let flat =
+            Cost { decode_step_ms: 10.0, decode_sequence_us: 0.0, decode_context_us: 0.0, ..Cost::default() };
+        assert!((flat.plateau_tokens_per_s(4, 100, 2..50) - 400.0).abs() < 1e-9);
+        let grows = Cost { decode_context_us: 1000.0, ..flat };
+        // Steps of 10.1 and 10.102 ms make tokens 1 and 2.
+        let rate = grows.plateau_tokens_per_s(2, 50, 1..3);
+        assert!((rate - 4.0 / (0.0101 + 0.010_102)).abs() < 1e-6, "{rate}");
+        assert_eq!(grows.plateau_tokens_per_s(2, 50, 1..1), 0.0);
     }
 
     #[test]

@@ -83,11 +83,12 @@ impl Serving {
         self.last = token.due;
     }
 
-    /// What becomes of its KV after the last token.
+    /// What becomes of its KV after the last token; `None` when it stays where it is.
     pub fn outgoing(&mut self) -> Option<Outgoing> {
+        let slot = self.tokens.take()?.into_held()?;
         Some(Outgoing {
             leg: self.leg.clone(),
-            slot: self.tokens.take()?.into_slot(),
+            slot,
             prompt: self.prompt.clone(),
             full_id: std::mem::take(&mut self.full_id),
             ready: self.last,

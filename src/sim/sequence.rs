@@ -83,9 +83,9 @@ impl Tokens {
         Poll::Ready(token)
     }
 
-    /// The slot, whose drop lets go of the KV that the node holds.
-    pub fn into_slot(self) -> Slot<Job> {
-        self.slot
+    /// The slot whose drop lets go of the KV that the node holds, if it holds any.
+    pub fn into_held(self) -> Option<Slot<Job>> {
+        self.hold.then_some(self.slot)
     }
 }
 

@@ -105,7 +105,7 @@ impl Stream {
     fn poll_event(&mut self, context: &mut Context<'_>) -> Event {
         loop {
             if matches!(self.state, State::Making(_) | State::Settling(..) | State::Closing(_))
-                && let Some(event) = self.trouble()
+                && let Some(event) = self.trouble(context)
             {
                 return event;
             }
@@ -135,13 +135,17 @@ impl Stream {
     }
 
     /// What goes wrong before the next event, if something does.
-    fn trouble(&mut self) -> Option<Event> {
+    fn trouble(&mut self, context: &Context<'_>) -> Option<Event> {
         let reached = |after: Option<u32>| after.is_some_and(|after| after <= self.handed);
         if reached(self.trouble.stall_after) {
             return Some(Poll::Pending);
         }
         if reached(self.trouble.reset_after) {
-            self.reset.store(true, Ordering::Relaxed);
+            // Once around, so that what was handed over before is written.
+            if !self.reset.swap(true, Ordering::Relaxed) {
+                context.waker().wake_by_ref();
+                return Some(Poll::Pending);
+            }
             return Some(self.fail());
         }
         if reached(self.trouble.error_after) || self.trouble.fail_prefill && 0 < self.made {

@@ -106,6 +106,12 @@ impl Connection {
         self.stream.write_all(request.as_bytes()).await.unwrap();
     }
 
+    /// The bare stream.
+    pub fn into_stream(self) -> TcpStream {
+        assert!(self.buffer.is_empty());
+        self.stream
+    }
+
     /// Reads the head; status and head.
     pub async fn head(&mut self) -> (u16, String) {
         let end = self.until(b"\r\n\r\n").await;

@@ -3,7 +3,10 @@
 
 mod api;
 mod client;
+mod engine;
+mod faults;
 mod handoff;
+mod leaving;
 mod life;
 mod nodes;
 mod store;
