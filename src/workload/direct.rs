@@ -12,6 +12,7 @@ pub(super) struct Direct {
     pieces: Pieces,
     pairs: BytePairs,
     normalises: bool,
+    ignores_merges: bool,
     added: Added,
 }
 
@@ -36,7 +37,8 @@ impl Direct {
         if normalises && !added.texts.iter().flatten().all(|text| text.is_ascii()) {
             return None;
         }
-        Some(Self { pieces: Pieces::new(pattern), pairs: BytePairs::new(&model)?, normalises, added })
+        let (pieces, pairs) = (Pieces::new(pattern), BytePairs::new(&model)?);
+        Some(Self { pieces, pairs, normalises, ignores_merges: model.ignores_merges, added })
     }
 
     /// Appends the tokens of a text, without the ends that the model wants. False, and nothing done, where the text is
@@ -59,13 +61,18 @@ impl Direct {
         self.pieces.class(c)
     }
 
+    /// Whether a piece that is a token is left whole, whatever its merges would make of it.
+    pub(super) fn ignores_merges(&self) -> bool {
+        self.ignores_merges
+    }
+
     /// Whether an added token could hold a character anywhere but at its beginning.
     pub(super) fn is_inside_added(&self, c: u8) -> bool {
         self.added.inside[usize::from(c)]
     }
 
     /// Whether NFC could change a text. It changes no character below U+0300, which in UTF-8 begins with 0xCC.
-    fn is_changed(&self, text: &str) -> bool {
+    pub(super) fn is_changed(&self, text: &str) -> bool {
         self.normalises
             && text.bytes().any(|byte| 0xcc <= byte)
             && is_nfc_quick(text.chars()) != IsNormalized::Yes

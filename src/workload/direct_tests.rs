@@ -62,7 +62,7 @@ fn assert_encoded_alike(direct: &Direct, tokenizer: &Tokenizer, text: &str) -> b
 fn texts_are_encoded_as_the_tokenizer_encodes_them() {
     for (i, tokenizer) in known_tokenizers().iter().enumerate() {
         let direct = Direct::new(tokenizer).unwrap();
-        let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(1500));
+        let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(500));
         let plain = std::cell::Cell::new(0);
         runner
             .run(&texts(), |text| {
@@ -70,7 +70,7 @@ fn texts_are_encoded_as_the_tokenizer_encodes_them() {
                 Ok(())
             })
             .unwrap_or_else(|fault| panic!("tokenizer {i}: {fault}"));
-        assert!(300 < plain.get(), "tokenizer {i}: only {} texts were plain", plain.get());
+        assert!(100 < plain.get(), "tokenizer {i}: only {} texts were plain", plain.get());
     }
 }
 
@@ -78,7 +78,7 @@ fn texts_are_encoded_as_the_tokenizer_encodes_them() {
 fn texts_of_random_tokens_are_encoded_as_the_tokenizer_encodes_them() {
     for tokenizer in known_tokenizers() {
         let direct = Direct::new(&tokenizer).unwrap();
-        let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(300));
+        let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(100));
         runner
             .run(&prop::collection::vec(0..tokenizer.len(), 0..60), |ids| {
                 assert_encoded_alike(&direct, &tokenizer, &tokenizer.decode(&ids).unwrap());

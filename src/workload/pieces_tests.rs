@@ -86,7 +86,7 @@ fn character() -> impl Strategy<Value = char> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
     fn a_text_is_cut_as_the_expression_cuts_it(text in prop::collection::vec(character(), 0..40)) {

@@ -20,6 +20,10 @@ struct Known {
     ends: Vec<Option<Class>>,
     /// What a token begins with, by id, if it is an ASCII character that cannot be inside of an added token.
     begins: Vec<Option<Class>>,
+    /// Nothing but letters, the first of which cannot be inside of an added token, and which NFC leaves alone; by id.
+    letters: Vec<bool>,
+    /// Bytes of the longest token with a letter at its end, where a piece that is a token is left whole; else 0.
+    longest_whole: usize,
 }
 
 impl<'a> Reencoder<'a> {
@@ -50,9 +54,27 @@ impl<'a> Reencoder<'a> {
     pub(super) fn reencode(&self, ids: &[u32], known: usize) -> Result<Vec<u32>, DatasetError> {
         let known = known.min(ids.len());
         let cut = (1..known).rev().find(|at| self.is_cut(ids[at - 1], ids[*at])).unwrap_or(0);
+        // Near the end what follows may well change the tokens, so that a joint further back is the second try.
+        for back in [4, 16] {
+            let joints = cut + 1..(known + 1).saturating_sub(back);
+            let Some(joint) =
+                joints.rev().find(|at| self.known.as_ref().is_some_and(|known| known.is_joint(ids, *at)))
+            else {
+                break;
+            };
+            let all = self.encode_from(ids, joint)?;
+            if all.get(joint) == Some(&ids[joint]) {
+                return Ok(all);
+            }
+        }
+        self.encode_from(ids, cut)
+    }
+
+    /// Tokens up to a place, and behind it those of the text of the others.
+    fn encode_from(&self, ids: &[u32], at: usize) -> Result<Vec<u32>, DatasetError> {
         let mut all = Vec::with_capacity(ids.len() + 8);
-        all.extend_from_slice(&ids[..cut]);
-        self.encode_into(&ids[cut..], &mut all)?;
+        all.extend_from_slice(&ids[..at]);
+        self.encode_into(&ids[at..], &mut all)?;
         Ok(all)
     }
 
@@ -86,6 +108,25 @@ impl<'a> Reencoder<'a> {
 }
 
 impl Known {
+    /// Whether tokens of a text, two of them around this place, stay as they are before it whatever comes later, if the
+    /// text behind it begins with the same token when it is encoded alone.
+    ///
+    /// Both are letters, so that the piece goes on over the place, or was certain to end there. Byte pairs merge within
+    /// a piece in the order of ranks; a merge over a boundary that is left would be one of the two tokens around it,
+    /// encoded alone, and so tokens are those of a piece if each two neighbours are those of their own text. Before
+    /// the place they are, for they were it with the text that was there; behind it they are, for they were made of
+    /// their text; over it they are, for they are the same two as before. A piece that is left whole because it is a
+    /// token is not made by merges; letters before the place that are longer than any such token rule this out.
+    fn is_joint(&self, ids: &[u32], at: usize) -> bool {
+        let is_letters = |id: &u32| self.letters.get(*id as usize).copied().unwrap_or(false);
+        let before = ids[..at].iter().rev().take_while(|id| is_letters(id));
+        let mut lengths = before.scan(0, |length, id| {
+            *length += self.texts.length(*id);
+            Some(*length)
+        });
+        is_letters(&ids[at]) && lengths.any(|length| self.longest_whole < length)
+    }
+
     fn new(tokenizer: &Tokenizer, direct: Direct) -> Self {
         let bytes: Vec<Vec<u8>> = (0..tokenizer.len()).map(|id| tokenizer.bytes_of(id)).collect();
         // A token that was added is found in a text by a rule of its own.
@@ -95,12 +136,24 @@ impl Known {
             let class = direct.class(last_char(plain(text)?)?);
             matches!(class, Class::Letter | Class::Number | Class::Other).then_some(class)
         });
-        let begins = texts.map(|text| {
+        let letters = texts.clone().map(|text| {
+            let is_letters = |text: &[u8]| {
+                let free = text.first().is_some_and(|first| !direct.is_inside_added(*first));
+                let is_letters = |text: &str| text.chars().all(|c| direct.class(c) == Class::Letter);
+                free && std::str::from_utf8(text)
+                    .is_ok_and(|text| is_letters(text) && !direct.is_changed(text))
+            };
+            plain(text).is_some_and(is_letters)
+        });
+        let begins = texts.clone().map(|text| {
             let first = plain(text)?.first().filter(|byte| byte.is_ascii())?;
             (!direct.is_inside_added(*first)).then(|| direct.class(char::from(*first)))
         });
-        let (ends, begins) = (ends.collect(), begins.collect());
-        Self { direct, texts: Texts::new(&bytes), ends, begins }
+        let ends_whole = |text: &[u8]| last_char(text).is_some_and(|c| direct.class(c) == Class::Letter);
+        let lengths = bytes.iter().filter(|text| ends_whole(text)).map(Vec::len);
+        let longest_whole = lengths.max().filter(|_| direct.ignores_merges()).unwrap_or(0);
+        let (ends, begins, letters) = (ends.collect(), begins.collect(), letters.collect());
+        Self { direct, texts: Texts::new(&bytes), ends, begins, letters, longest_whole }
     }
 }
 
@@ -124,6 +177,11 @@ impl Texts {
         }
         bytes.extend_from_slice(&[0; SHORT]);
         Self { bytes, starts }
+    }
+
+    /// How many bytes the text of a token has that is known to exist.
+    fn length(&self, id: u32) -> usize {
+        self.starts[id as usize + 1] - self.starts[id as usize]
     }
 
     /// The texts of tokens, joined.

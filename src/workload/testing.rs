@@ -138,7 +138,39 @@ pub(super) fn known_tokenizers() -> Vec<Tokenizer> {
             };
             merges.retain(|pair| is_made(&pair[0]) && is_made(&pair[1]));
         }),
+        with(&|json| add_han(json)),
+        with(&|json| {
+            add_han(json);
+            json["normalizer"] = json!({"type": "NFC"});
+            json["model"]["ignore_merges"] = true.into();
+        }),
     ]
+}
+
+/// Adds tokens of a script that has no spaces: characters, and words of two to four of them.
+fn add_han(json: &mut Value) {
+    // Ids from that of an added token on are wanted.
+    json["added_tokens"].as_array_mut().unwrap().truncate(1);
+    let Value::Object(model) = &mut json["model"] else { panic!("no model") };
+    let mut add = |left: &str, right: &str| {
+        let token = format!("{left}{right}");
+        let vocabulary = model["vocab"].as_object_mut().unwrap();
+        if !vocabulary.contains_key(&token) {
+            vocabulary.insert(token.clone(), vocabulary.len().into());
+            model["merges"].as_array_mut().unwrap().push(json!([left, right]));
+        }
+        token
+    };
+    // U+4E21 to U+4E5E are the bytes E4 B8 A1 to E4 B9 9E; those from A1 on, AD left out, stand for themselves.
+    let bytes = (0xa1..=0xac_u8).chain(0xae..=0xbf).map(char::from);
+    let first = add("ä", "¸");
+    let mut words: Vec<String> = bytes.map(|last| add(&first, &last.to_string())).collect();
+    for i in 0..300 {
+        let (left, right) = (words[i * 7 % words.len()].clone(), words[(i * i + 3) % words.len()].clone());
+        if left.len() + right.len() <= 24 {
+            words.push(add(&left, &right));
+        }
+    }
 }
 
 fn text(token: &Value) -> &str {
