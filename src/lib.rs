@@ -7,6 +7,7 @@
 //! - [`load`] sends them by that schedule and stamps every event; [`wire`] knows the protocols.
 //! - [`measure`] holds what happened, one record a request, and folds records into numbers and verdicts.
 //! - [`proxy`] stands between a client and the prefill and decode instances of a deployment.
+//! - [`observe`] scrapes what the instances of a deployment count meanwhile.
 //! - [`report`] keeps the records and shows the numbers.
 //! - [`sim`] is a prefill/decode cluster of known truth to try all of this on; [`cluster`] names its parts.
 //! - [`runtime`] is the seam between real and virtual time.
@@ -18,6 +19,7 @@ pub mod cluster;
 pub mod command;
 pub mod load;
 pub mod measure;
+pub mod observe;
 pub mod proxy;
 pub mod report;
 pub mod runtime;

@@ -50,7 +50,7 @@ pub fn parse(arguments: &[String], api_key: Option<&str>) -> Result<Parsed, Erro
         Err(help) => return Ok(Parsed::Text(help.render().to_string())),
     };
     Ok(Parsed::Plan(Box::new(match cli.verb {
-        Verb::Serve(arguments) => Plan::Serve(arguments.plan(api_key)?),
+        Verb::Serve(arguments) => arguments.any_plan(api_key)?,
         Verb::Sim(arguments) => Plan::Sim(arguments.plan()),
         Verb::Selftest(arguments) => Plan::Selftest(arguments.plan()),
         Verb::Proxy(arguments) => Plan::Proxy(arguments.plan()?),

@@ -52,6 +52,15 @@ impl Client {
         Ok(request.send().await?)
     }
 
+    /// The text of a page that is there.
+    pub(super) async fn text(&self, path: &str) -> Result<String, NoAnswer> {
+        let answer = self.get(path).await?;
+        if !answer.status().is_success() {
+            return Err(NoAnswer::new(format!("{path} answers {}", answer.status())));
+        }
+        Ok(answer.text().await?)
+    }
+
     /// Ready unless `/health` says otherwise; many proxies have no such page.
     pub(super) async fn health(&self) -> Result<(), NoAnswer> {
         let status = self.get("/health").await?.status();

@@ -147,7 +147,7 @@ impl Embedded {
 }
 
 /// A simulated node, whose HTTP port stands for those of its KV side, too.
-fn node(address: SocketAddr) -> Node {
+pub(super) fn node(address: SocketAddr) -> Node {
     let kv = KvFacts {
         address: Some(address.to_string()),
         bootstrap_port: Some(address.port()),

@@ -51,6 +51,8 @@ pub(super) fn manifest(known: Known<'_>, world: &Surroundings) -> Manifest {
         main_start: Offset::default(),
         main_end: None,
         target: target_facts(&known),
+        nodes: known.plan.nodes.clone(),
+        repeat: None,
         stamps: known.stamps,
         comparison: None,
         simulator: match &known.plan.target {

@@ -17,6 +17,7 @@ mod progress;
 mod proxy;
 mod recorder;
 mod remake;
+mod repeat;
 mod requests;
 mod result_file;
 mod secrets;
@@ -28,8 +29,8 @@ mod surroundings;
 pub use crate::report::Existing;
 pub use error::{Error, Exit};
 pub use plan::{
-    DatasetPlan, Plan, ProbePrompt, ProxyPlan, ReportPlan, ResultPlan, Salt, SelftestPlan, ServePlan,
-    SimPlan, TargetPlan, TokenizerPlan, TrustPlan, WarmupPrompts,
+    DatasetPlan, Instance, Plan, ProbePrompt, ProxyPlan, RepeatPlan, RepeatWay, ReportPlan, ResultPlan, Salt,
+    SelftestPlan, ServePlan, SimPlan, TargetPlan, TokenizerPlan, TrustPlan, WarmupPrompts,
 };
 pub use surroundings::{Interrupt, InterruptedBy, Surroundings};
 
@@ -40,6 +41,7 @@ pub use surroundings::{Interrupt, InterruptedBy, Surroundings};
 pub async fn run(plan: Plan, world: &mut Surroundings) -> Result<Exit, Error> {
     match plan {
         Plan::Serve(plan) => serve::serve(plan, world).await,
+        Plan::Repeat(plan) => repeat::repeat(*plan, world).await,
         Plan::Sim(plan) => sim::serve_sim(plan, world).await,
         Plan::Selftest(plan) => selftest::selftest(plan, world).await,
         Plan::Proxy(plan) => proxy::serve_proxy(plan, world).await,

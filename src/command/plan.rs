@@ -1,6 +1,6 @@
-use crate::cluster::Role;
+use crate::cluster::{Node, Role};
 use crate::load::{KeepText, ReadLimits, Timeouts};
-use crate::measure::{Detail, Slo};
+use crate::measure::{Detail, NodeFacts, Prompts, Slo};
 use crate::proxy;
 use crate::report::Existing;
 use crate::sim;
@@ -19,6 +19,8 @@ use std::time::Duration;
 pub enum Plan {
     /// Load a target and report.
     Serve(ServePlan),
+    /// Hold batches of equal decode requests in flight, and report.
+    Repeat(Box<RepeatPlan>),
     /// Run the simulated cluster until stopped.
     Sim(SimPlan),
     /// Find out what this machine can measure.
@@ -133,8 +135,59 @@ pub struct ServePlan {
     pub result: Option<ResultPlan>,
     /// Text in front of each prompt.
     pub salt: Option<Salt>,
+    /// The instances of the deployment, as far as they were named.
+    pub nodes: Vec<NodeFacts>,
     /// Show progress.
     pub progress: bool,
+}
+
+/// What `serve` was asked to do with batches of replicas.
+#[derive(Debug)]
+pub struct RepeatPlan {
+    /// Everything that it has in common with a load. Its prompts are enough for all batches.
+    pub serve: ServePlan,
+    /// Extra decodes of each batch: one less than its replicas.
+    pub times: Vec<usize>,
+    /// What the replicas of a batch send.
+    pub prompts: Prompts,
+    /// Rest between the KV and the replicas.
+    pub settle: Duration,
+    /// Time over which a batch is let in.
+    pub ramp: Duration,
+    /// Who sends them.
+    pub way: RepeatWay,
+}
+
+/// Who sends the replicas.
+#[derive(Debug)]
+pub enum RepeatWay {
+    /// This program, to these instances; to the embedded cluster where there are none.
+    Direct {
+        /// Where the KV is made.
+        prefill: Vec<Instance>,
+        /// Where the replicas go.
+        decode: Vec<Instance>,
+        /// How the legs are spoken.
+        dialect: Dialect,
+        /// Metrics of the KV store.
+        store_metrics: Option<Target>,
+    },
+    /// pdbench's proxy.
+    Proxy,
+    /// A proxy that keeps no record of them; what these instances count is looked at.
+    External {
+        /// Where its replicas go.
+        decode: Vec<Instance>,
+    },
+}
+
+/// An instance of the deployment.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    /// What the dialects know of it.
+    pub node: Node,
+    /// How it is asked.
+    pub target: Target,
 }
 
 /// The result file of `vllm bench serve`.

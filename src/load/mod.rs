@@ -210,7 +210,7 @@ pub struct PassReport {
     pub sent: usize,
     /// Why nothing more was sent.
     pub ending: Ending,
-    /// The record of a probe that failed.
+    /// The record of a probe, or of a prefill, that failed.
     pub failed_probe: Option<Box<RequestRecord>>,
     /// What was seen of the client meanwhile; measured passes only.
     pub watch: Option<WatchReport>,
@@ -327,9 +327,11 @@ impl Load {
         preconnect::open_ahead(driver, wanted).await
     }
 
-    /// The number that the next request of this load will have.
-    pub fn next_number(&self) -> u32 {
-        self.next_i
+    /// Numbers for records of requests that somebody else sent: so many, from the one it gives.
+    pub fn take_numbers(&mut self, count: usize) -> u32 {
+        let first = self.next_i;
+        self.next_i += count as u32;
+        first
     }
 
     /// Closes the connections and waits until every record is with the sink.

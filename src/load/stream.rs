@@ -367,7 +367,8 @@ impl Drop for Stream {
         let idle = idle.map(|connection| Idle { shard, place, connection });
         let idle = [idle, self.led.told(&mut record)];
         let failed = record.outcome.is_failure();
-        let probe = (record.kind == Kind::Probe && failed).then(|| Box::new(record.clone()));
+        let first_of_all = matches!(record.kind, Kind::Probe | Kind::Prefill);
+        let probe = (first_of_all && failed).then(|| Box::new(record.clone()));
         self.shard.hand_over(Ended { at, failed, probe, idle }, record);
     }
 }

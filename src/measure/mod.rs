@@ -13,6 +13,7 @@ mod offset;
 mod outcome;
 mod plateau;
 mod record;
+mod repeat;
 mod run;
 mod slo;
 mod span;
@@ -32,11 +33,15 @@ pub use events::EventTimes;
 pub use metric::{Better, Definition, METRICS, Metric, Per, ToldBy, Unit, VllmNames, VllmNeeds};
 pub use offset::Offset;
 pub use outcome::{EndedIn, Outcome, Rules, StreamFacts, StreamFault, TransportEnd};
-pub use plateau::{Batch, BatchBin, BatchFault, BatchNote, DecodeSide, NodeShare, Plateau, Prompts, WhyNot};
+pub use plateau::{
+    Batch, BatchBin, BatchFault, BatchNote, DecodeSide, NodeShare, Observed, ObservedNode, Plateau, Prompts,
+    TpotBuckets, WhyNot,
+};
 pub use record::{Flag, Flags, Kind, OutputTokensSource, PromptTokensSource, RequestRecord, Stamps};
+pub use repeat::{BatchResult, PrefillPhase, RepeatFacts, StageFacts, Way};
 pub use run::{
-    DatasetFacts, Detail, Host, Manifest, RampUp, Run, RunFile, SCHEMA, Settings, State, TargetFacts,
-    TickerFacts,
+    DatasetFacts, Detail, Host, Manifest, NodeFacts, RampUp, Run, RunFile, SCHEMA, Settings, State,
+    TargetFacts, TickerFacts,
 };
 pub use slo::{Slo, SloError};
 pub use steady::{Growth, Steady};

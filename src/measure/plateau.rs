@@ -6,6 +6,7 @@
 mod course;
 mod fault;
 mod note;
+mod observed;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -13,6 +14,7 @@ mod window;
 pub use course::BatchBin;
 pub use fault::{BatchFault, WhyNot};
 pub use note::BatchNote;
+pub use observed::{Observed, ObservedNode, TpotBuckets};
 
 use super::{Definition, Distribution, Kind, Metric, Offset, RequestRecord};
 use serde::{Deserialize, Serialize};

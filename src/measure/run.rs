@@ -1,4 +1,4 @@
-use super::{Comparison, Offset, RequestRecord, Slo, Stamps, Summary};
+use super::{Comparison, Offset, RepeatFacts, RequestRecord, Slo, Stamps, Summary};
 use serde::{Deserialize, Serialize};
 
 /// The version of `run.json` and `records.jsonl` that this program writes.
@@ -70,6 +70,12 @@ pub struct Manifest {
     pub main_end: Option<Offset>,
     /// Where the requests went.
     pub target: TargetFacts,
+    /// The instances of the deployment, as far as they were named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<NodeFacts>,
+    /// The batches of replicas of such a run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeat: Option<RepeatFacts>,
     /// Which clock stamped what came from the sockets.
     pub stamps: Stamps,
     /// Where the prompts came from.
@@ -89,6 +95,15 @@ pub struct Manifest {
     /// Main requests in flight, counted by the sender and sampled apart from the records: instant and count.
     #[serde(rename = "in_flight_us", default, skip_serializing_if = "Option::is_none")]
     pub in_flight: Option<Vec<(Offset, u32)>>,
+}
+
+/// An instance of the deployment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeFacts {
+    /// `prefill`, `decode` or `proxy`.
+    pub role: String,
+    /// `host:port`.
+    pub address: String,
 }
 
 /// What a 1 ms ticker on a thread of its own saw of the client during the main load.

@@ -1,6 +1,6 @@
 use super::{
-    ClientVerdict, Definition, Distribution, Flag, METRICS, Outcome, ProxyCost, RequestRecord, Run, Steady,
-    ToldBy, Validity, Warning, notice, span,
+    BatchResult, ClientVerdict, Definition, Distribution, Flag, METRICS, Outcome, ProxyCost, RequestRecord,
+    Run, Steady, ToldBy, Validity, Warning, notice, repeat, span,
 };
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +29,9 @@ pub struct Summary {
     pub lateness: Lateness,
     /// Whether the client or the server was measured.
     pub client: ClientVerdict,
+    /// What came of each batch of replicas, in a run of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub batches: Vec<BatchResult>,
     /// What else a reader should know.
     pub warnings: Vec<Warning>,
 }
@@ -141,8 +144,9 @@ impl Summary {
         let lateness = Lateness::of(run);
         let median_ttft_ms = strict.distribution("ttft").and_then(|ttft| ttft.median);
         let client = ClientVerdict::of(run, &lateness, median_ttft_ms);
+        let batches = repeat::batches(run);
         let mut summary = Self {
-            validity: Validity::of(run, &counts, &client),
+            validity: Validity::of(run, &counts, &client, &batches),
             counts,
             tokens: TokenTotals::of(run),
             strict,
@@ -152,6 +156,7 @@ impl Summary {
             proxy_cost: ProxyCost::of(run),
             lateness,
             client,
+            batches,
             warnings: Vec::new(),
         };
         summary.warnings = notice::warnings(run, &summary);

@@ -80,6 +80,8 @@ fn manifest(num_prompts: usize) -> Manifest {
             simulated: false,
             topology: None,
         },
+        nodes: Vec::new(),
+        repeat: None,
         stamps: Stamps::User,
         dataset: DatasetFacts {
             name: "custom".to_owned(),

@@ -1,4 +1,7 @@
-use super::{ClientState, ClientVerdict, Counts, Flag, Offset, Outcome, RequestRecord, Run, notice};
+use super::{
+    BatchFault, BatchResult, ClientState, ClientVerdict, Counts, Flag, Offset, Outcome, RequestRecord, Run,
+    notice,
+};
 use serde::{Deserialize, Serialize};
 
 /// Whether a run counts. Valid exactly when there is no reason against it.
@@ -67,6 +70,13 @@ pub enum Reason {
         /// Requests that failed of it.
         requests: usize,
     },
+    /// A batch of replicas does not count.
+    Repeat {
+        /// Replicas of that batch.
+        batch: usize,
+        /// Why not.
+        fault: BatchFault,
+    },
     /// pdbench itself failed.
     Internal {
         /// Requests that failed of it.
@@ -115,6 +125,7 @@ impl Reason {
             Reason::ClientPorts { requests } => {
                 format!("this machine ran out of ports, descriptors or socket memory for {requests} requests")
             }
+            Reason::Repeat { batch, fault } => format!("batch of {batch}: {}", fault.what()),
             Reason::Internal { requests } => format!("pdbench itself failed on {requests} requests"),
         }
     }
@@ -122,6 +133,7 @@ impl Reason {
     /// What to do about it, one line.
     pub fn what_to_do(&self) -> &'static str {
         match self {
+            Reason::Repeat { fault, .. } => fault.what_to_do(),
             Reason::NoOkRequest => "look at the errors by kind below and send one request by hand",
             Reason::FailureShare { .. } => {
                 "look at the errors by kind, lower the load, or allow more with --max-error-rate"
@@ -148,9 +160,14 @@ impl Reason {
 
 impl Validity {
     /// Judges the records of the main load.
-    pub(super) fn of(run: &Run, counts: &Counts, client: &ClientVerdict) -> Self {
+    pub(super) fn of(run: &Run, counts: &Counts, client: &ClientVerdict, batches: &[BatchResult]) -> Self {
         let saturated = client.state == ClientState::Saturated;
-        let reasons: Vec<Reason> = [
+        let of_batch = |result: &BatchResult| {
+            let batch = result.plateau.expected;
+            result.faults().into_iter().map(move |fault| Reason::Repeat { batch, fault }).collect::<Vec<_>>()
+        };
+        let of_batches = batches.iter().flat_map(of_batch);
+        let of_load = [
             (counts.ok == 0).then_some(Reason::NoOkRequest),
             failure_share(counts, run.manifest.settings.max_error_rate),
             saturated.then(|| Reason::ClientSaturated { evidence: client.evidence.clone() }),
@@ -164,8 +181,8 @@ impl Validity {
             counts.having(Outcome::Internal).map(|requests| Reason::Internal { requests }),
         ]
         .into_iter()
-        .flatten()
-        .collect();
+        .flatten();
+        let reasons: Vec<Reason> = of_batches.chain(of_load).collect();
         Self { valid: reasons.is_empty(), reasons }
     }
 }

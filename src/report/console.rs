@@ -2,6 +2,7 @@
 //! byte for byte, then our own. Plain text in 80 columns.
 //! Deliberately absent: progress, and printing itself.
 
+mod batches;
 mod strict;
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,12 @@ pub enum Style {
 
 /// Everything that a run prints when it has ended. The first line is the verdict.
 pub fn console(reported: &Reported<'_>, style: Style) -> String {
-    format!("{}{}{}", verdict_lines(reported, style), vllm_block(reported), strict_block(reported, style))
+    // vLLM's block has nothing to say about batches: its throughput would be that of ramp and drain.
+    let middle = match reported.summary.batches.is_empty() {
+        true => vllm_block(reported),
+        false => batches::batches_block(reported, style),
+    };
+    format!("{}{middle}{}", verdict_lines(reported, style), strict_block(reported, style))
 }
 
 /// The verdict, and under it what to do about each reason and how far an interrupted run came.

@@ -2,12 +2,14 @@
 //! A missing value is an empty cell. A cell of text that a spreadsheet would take for a formula gets a
 //! `'` in front. Deliberately absent: anything that is not in the records or the summary.
 
+mod repeat;
 mod requests;
 mod summary;
 #[cfg(test)]
 mod tests;
 mod timeline;
 
+pub use repeat::repeat_csv;
 pub use requests::requests_csv;
 pub use summary::summary_csv;
 pub use timeline::timeline_csv;

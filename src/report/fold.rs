@@ -4,12 +4,17 @@
 use super::Reported;
 use super::text::{MISSING, bare, count, counted, fixed, number, plain};
 use crate::measure::{
-    Added, Definition, Distribution, EndedIn, METRICS, Metric, Percentile, ProxyCost, Reason, Run, Settings,
-    State, Steady, View, VllmNeeds,
+    Added, BatchResult, Definition, Distribution, EndedIn, METRICS, Metric, Percentile, ProxyCost, Reason,
+    Run, Settings, State, Steady, View, VllmNeeds,
 };
 
 /// Relative difference above which a latency from the schedule stands beside the one from the send.
 const WORTH_SAYING: f64 = 0.05;
+
+/// What a batch of replicas is called.
+pub(super) fn batch_label(batch: &BatchResult) -> String {
+    format!("Batch of {}", batch.plateau.expected)
+}
 
 /// The verdict in one word.
 pub(super) fn verdict(reported: &Reported<'_>) -> &'static str {

@@ -2,6 +2,7 @@
 //! browser load nothing but its own style sheet. A list of sections, each a function of the run.
 //! Deliberately absent: anything that moves.
 
+mod batches;
 mod charts;
 mod client;
 mod facts;
@@ -32,6 +33,7 @@ struct Section {
 /// The sections in their order; each is left out when a run has nothing to say there.
 const SECTIONS: &[fn(&Reported<'_>) -> Option<Section>] = &[
     outcomes::warnings,
+    batches::batches,
     latency::strict,
     load::throughput,
     load::proxy_cost,

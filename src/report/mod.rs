@@ -18,7 +18,7 @@ mod vllm_json;
 mod writer;
 
 pub use console::{Style, console, strict_block, verdict_lines, vllm_block};
-pub use csv::{requests_csv, summary_csv, timeline_csv};
+pub use csv::{repeat_csv, requests_csv, summary_csv, timeline_csv};
 pub use html::report_html;
 pub use journal::{BrokenLine, Journal, JournalSink, ReadBack, read_journal};
 pub use run_file::{RunFileError, read_run_file, run_file_bytes};
@@ -49,6 +49,9 @@ pub fn files(reported: &Reported<'_>) -> Vec<(&'static str, Vec<u8>)> {
         ("timeline.csv", timeline_csv(reported)),
         ("report.html", report_html(reported).into_bytes()),
     ];
+    if !reported.summary.batches.is_empty() {
+        files.push(("repeat.csv", repeat_csv(reported)));
+    }
     if reported.run.manifest.settings.vllm_result.is_some() {
         files.push(("vllm-result.json", vllm_result_bytes(reported)));
     }

@@ -67,6 +67,8 @@ pub fn manifest() -> Manifest {
             simulated: true,
             topology: Some("1p1d".to_owned()),
         },
+        nodes: Vec::new(),
+        repeat: None,
         stamps: Stamps::Kernel,
         dataset: DatasetFacts {
             name: "sonnet".to_owned(),
@@ -205,6 +207,7 @@ pub fn summary(run: &Run) -> Summary {
             state: ClientState::Ok,
             evidence: vec!["client lag p99 0.2 ms, limit 1 ms".to_owned()],
         },
+        batches: Vec::new(),
         warnings: vec![Warning::SimulatedTarget, Warning::EstimatedTokens],
     }
 }

@@ -4,6 +4,7 @@ mod arrivals;
 mod dataset;
 mod output;
 mod patience;
+mod repeat;
 mod sampling;
 mod target;
 #[cfg(test)]
@@ -11,7 +12,9 @@ mod tests;
 
 use super::sim::SimParameters;
 use super::{at_least_one, usage};
-use crate::command::{DatasetPlan, Error, ProbePrompt, Salt, ServePlan, SimPlan, WarmupPrompts};
+use crate::command::{
+    DatasetPlan, Error, Plan, ProbePrompt, RepeatPlan, Salt, ServePlan, SimPlan, WarmupPrompts,
+};
 use crate::sim::Config;
 use crate::wire::dialect::Dialect;
 use clap::{Args, ValueEnum};
@@ -37,6 +40,8 @@ pub(super) struct ServeArgs {
     patience: patience::PatienceArgs,
     #[command(flatten)]
     output: output::OutputArgs,
+    #[command(flatten)]
+    repeat: repeat::RepeatArgs,
 
     /// Requests sent before the clock of the main load starts
     #[arg(long, default_value_t = 0, value_name = "N", help_heading = "Load")]
@@ -106,7 +111,35 @@ fn salt(text: String) -> Salt {
 }
 
 impl ServeArgs {
-    /// What the flags mean together.
+    /// What the flags mean together: a load, or batches of replicas.
+    pub(super) fn any_plan(mut self, api_key: Option<&str>) -> Result<Plan, Error> {
+        if let Some(url) = self.repeat.target_url()?.filter(|_| !self.target.has_place()) {
+            self.target.base_url = Some(url);
+        }
+        let nodes = self.repeat.nodes();
+        let Some(batches) = self.repeat.batches(&self.target, api_key)? else {
+            if !nodes.is_empty() && !self.target.is_named() {
+                return Err(usage(
+                    "--prefill and --decode name instances, and nothing says where requests go",
+                )
+                .help(
+                    "add --pd-proxy URL or --base-url URL, or --repeat-d-times N for batches of replicas",
+                ));
+            }
+            return Ok(Plan::Serve(ServePlan { nodes, ..self.plan(api_key)? }));
+        };
+        if self.dataset.num_prompts.is_some() {
+            return Err(usage(
+                "--num-prompts with batches of replicas: their number is that of --repeat-d-times",
+            ));
+        }
+        self.dataset.num_prompts = Some(batches.num_prompts());
+        let repeat::Batches { times, prompts, settle, ramp, way } = batches;
+        let serve = ServePlan { nodes, ..self.plan(api_key)? };
+        Ok(Plan::Repeat(Box::new(RepeatPlan { serve, times, prompts, settle, ramp, way })))
+    }
+
+    /// What the flags of a load mean together.
     pub(super) fn plan(self, api_key: Option<&str>) -> Result<ServePlan, Error> {
         let embedded = self.sim.is_some() || !self.target.is_named();
         if !embedded && self.parameters.config != Config::default() {
@@ -169,6 +202,7 @@ impl ServeArgs {
             metadata: self.output.metadata()?,
             result: self.output.result(),
             salt: self.salt.map(salt),
+            nodes: Vec::new(),
             output_dir: self.output.output_dir,
             label: self.output.label,
             progress: !self.output.disable_tqdm,

@@ -13,7 +13,7 @@ pub(super) struct TargetArgs {
     backend: Backend,
     /// Base URL, such as http://127.0.0.1:8000 or https://host/prefix; instead of --host and --port
     #[arg(long, value_name = "URL", conflicts_with_all = ["host", "port"])]
-    base_url: Option<String>,
+    pub(super) base_url: Option<String>,
     /// Host name or address [default: 127.0.0.1]
     #[arg(long)]
     host: Option<String>,
@@ -88,6 +88,11 @@ impl TargetArgs {
     pub(super) fn is_named(&self) -> bool {
         let texts = [&self.base_url, &self.host, &self.endpoint, &self.model, &self.tokenizer];
         texts.iter().any(|text| text.is_some()) || self.port.is_some()
+    }
+
+    /// True when a flag says where it is.
+    pub(super) fn has_place(&self) -> bool {
+        self.base_url.is_some() || self.host.is_some() || self.port.is_some()
     }
 
     /// The model's name in the requests, where one was typed.
@@ -173,6 +178,11 @@ impl TargetArgs {
         })
     }
 
+    /// Another place, dressed like the target.
+    pub(super) fn at(&self, url: &str, api_key: Option<&str>) -> Result<Target, Error> {
+        self.at_path(url, self.api().path(), api_key)
+    }
+
     fn remote(&self, path: &str, api_key: Option<&str>) -> Result<Target, Error> {
         let url = self.base_url.clone().unwrap_or_else(|| {
             let host = self.host.as_deref().unwrap_or("127.0.0.1");
@@ -183,7 +193,11 @@ impl TargetArgs {
             };
             format!("http://{host}:{}", self.port.unwrap_or(8000))
         });
-        let target = Target::parse(&url).and_then(|target| target.for_endpoint(path)).map_err(wrong)?;
+        self.at_path(&url, path, api_key)
+    }
+
+    fn at_path(&self, url: &str, path: &str, api_key: Option<&str>) -> Result<Target, Error> {
+        let target = Target::parse(url).and_then(|target| target.for_endpoint(path)).map_err(wrong)?;
         let target = self.dressed(target)?;
         match api_key.filter(|key| !key.is_empty()) {
             Some(key) => target.with_api_key(Secret::new(key)).map_err(|_| {

@@ -32,6 +32,13 @@ pub enum BatchFault {
         /// Why.
         why: WhyNot,
     },
+    /// Prompts were not prefilled: their replicas, if any, made them up by themselves.
+    PrefillFailed {
+        /// How many were not.
+        failed: usize,
+        /// Of so many.
+        of: usize,
+    },
     /// A foreign proxy sent no replicas at all.
     DidNotFire {
         /// Requests that the decode instances finished.
@@ -60,6 +67,13 @@ pub enum WhyNot {
     OneToken {
         /// How many.
         replicas: usize,
+    },
+    /// The decode instances never ran so many at once for long enough to tell a rate.
+    NeverFull {
+        /// Most requests that ran at once, by their own count.
+        most: f64,
+        /// Replicas that should have.
+        expected: usize,
     },
     /// Answers came in one piece, so that nobody knows when their tokens were made.
     Buffered {
@@ -120,6 +134,7 @@ impl BatchFault {
             BatchFault::FewerReplicas { found, expected } => {
                 format!("only {found} of {expected} replicas are known of")
             }
+            BatchFault::PrefillFailed { failed, of } => format!("{failed} of {of} prefill requests failed"),
             BatchFault::NoPlateau { why } => format!("no plateau: {}", why.words()),
             BatchFault::DidNotFire { finished, expected } => format!(
                 "the repeat did not fire: the decode instances finished {finished} requests instead of {expected}"
@@ -136,6 +151,7 @@ impl BatchFault {
             BatchFault::ReplicasFailed { .. } => {
                 "look at their errors in records.jsonl (kind replica); what is shown is what was left of the batch"
             }
+            BatchFault::PrefillFailed { .. } => "look at their errors in records.jsonl (kind prefill)",
             BatchFault::FewerReplicas { .. } => "let the run come to its end, or ask for fewer replicas",
             BatchFault::NoPlateau { why } => why.what_to_do(),
             BatchFault::DidNotFire { .. } => {
@@ -155,6 +171,11 @@ impl WhyNot {
             WhyNot::OneToken { replicas } => {
                 format!("{replicas} replicas ended with fewer than two tokens")
             }
+            WhyNot::NeverFull { most, expected } => {
+                format!(
+                    "the decode instances ran at most {most} of {expected} at once, or for too short a time"
+                )
+            }
             WhyNot::Buffered { replicas } => format!("{replicas} answers came in one piece"),
             WhyNot::EndedEarly { ended, ended_s, late, latest, latest_s } => format!(
                 "the first stream{} ended at {ended_s:.3} s, when {late} had not yet two tokens, the last of \
@@ -170,7 +191,7 @@ impl WhyNot {
             WhyNot::NoStream => "look at the replicas' errors, and ask for more output tokens",
             WhyNot::OneToken { .. } => "ask for more output tokens, and add --ignore-eos",
             WhyNot::Buffered { .. } => "look for what holds the streams back between the instances and here",
-            WhyNot::EndedEarly { .. } => {
+            WhyNot::NeverFull { .. } | WhyNot::EndedEarly { .. } => {
                 "the instances do not hold so many at once (max_num_seqs, KV room), or the answers are too short: \
                  ask for more output tokens or fewer replicas"
             }

@@ -270,3 +270,55 @@ proptest! {
         prop_assert_eq!(back.faults, plateau.faults);
     }
 }
+
+/// An instance that runs `running` requests from 1 s to 5 s, each making `rate` tokens a second, sampled 5 times a second.
+fn counted(node: &str, running: f64, rate: f64) -> ObservedNode {
+    let sample = |nth: u32| {
+        let seconds = f64::from(nth) / 5.0;
+        let tokens = running * rate * (seconds - 1.0).clamp(0.0, 4.0);
+        let now = if (1.0..5.0).contains(&seconds) { running } else { 0.0 };
+        (at(seconds * 1000.0), tokens, now)
+    };
+    let tpot = TpotBuckets {
+        buckets: vec![(Some(20.0), 0.0), (Some(60.0), running), (None, 0.0)],
+        sum_ms: 50.0 * running,
+    };
+    ObservedNode {
+        node: node.to_owned(),
+        samples_us: (0..30).map(sample).collect(),
+        requests: running,
+        tpot: Some(tpot),
+    }
+}
+
+#[test]
+fn replicas_that_nobody_sees_are_told_by_the_instances_counters() {
+    let observed =
+        Observed { output_len: 80, nodes: vec![counted("d0", 6.0, 20.0), counted("d1", 2.0, 20.0)] };
+    let plateau = Plateau::observed(&observed, &batch(8));
+    assert_eq!((plateau.faults.len(), plateau.streams, plateau.replicas), (0, 8, 8), "{:?}", plateau.faults);
+    assert!((plateau.decode_tok_per_s.unwrap() - 160.0).abs() < 1e-6);
+    assert_eq!((plateau.tpot_all_ms.mean, plateau.tpot_all_ms.median), (Some(50.0), Some(40.0)));
+    assert_eq!(plateau.balance_replicas, Some(1.5));
+}
+
+#[test]
+fn counters_that_do_not_add_up_are_told_apart_from_a_repeat_that_did_not_fire() {
+    let whats = |observed: &Observed, expected| {
+        let faults = Plateau::observed(observed, &batch(expected)).faults;
+        faults.iter().for_each(|fault| assert_in_authority(&serde_json::to_value(fault).unwrap()["fault"]));
+        faults.iter().map(BatchFault::what).collect::<Vec<_>>()
+    };
+    let one = Observed { output_len: 80, nodes: vec![counted("d0", 1.0, 20.0)] };
+    assert_eq!(
+        whats(&one, 8),
+        ["the repeat did not fire: the decode instances finished 1 requests instead of 8"]
+    );
+    let half = Observed { output_len: 80, nodes: vec![counted("d0", 4.0, 20.0)] };
+    let said = [
+        "the decode instances counted 4 requests, and 8 belong to the batch",
+        "the decode instances counted 320 tokens, and 640 belong to the batch",
+        "no plateau: the decode instances ran at most 4 of 8 at once, or for too short a time",
+    ];
+    assert_eq!(whats(&half, 8), said);
+}

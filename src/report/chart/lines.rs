@@ -7,12 +7,14 @@ use plotters::style::text_anchor::HPos;
 /// Points above which a series is thinned for drawing: two for each drawn column.
 const MOST_POINTS: usize = 1000;
 
-/// Series of values over the seconds of a run.
+/// Series of values over the seconds of a run, or over something else.
 pub struct LineChart<'a> {
     /// What is shown, for readers who do not see it.
     pub label: &'a str,
     /// Unit of the values.
     pub unit: &'a str,
+    /// Unit of what they are over: `s`, or nothing for a plain number.
+    pub across: &'static str,
     /// The series, first one drawn first.
     pub series: &'a [Series<'a>],
 }
@@ -23,7 +25,7 @@ pub struct Series<'a> {
     pub name: &'a str,
     /// Its colour.
     pub colour: Colour,
-    /// Seconds since the start, and the value there.
+    /// Seconds since the start, or what else the values are over, and the value there.
     pub points: Vec<(f64, Option<f64>)>,
 }
 
@@ -34,7 +36,8 @@ impl LineChart<'_> {
         present().next()?;
         let high = present().map(|(_, value)| value).fold(0.0, f64::max);
         let (first, last) = present().fold((f64::INFINITY, 0_f64), |(a, b), (t, _)| (a.min(t), b.max(t)));
-        let seconds = Axis::around(if first < 0.2 * last { 0.0 } else { first }, last, 8).in_unit("s");
+        let seconds =
+            Axis::around(if first < 0.2 * last { 0.0 } else { first }, last, 8).in_unit(self.across);
         canvas(self.label, |root| self.draw(root, &seconds, &Axis::from_zero(high, 4)))
     }
 

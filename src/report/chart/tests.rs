@@ -15,7 +15,7 @@ fn distribution(values: &[f64]) -> Option<String> {
 
 fn line(points: Vec<(f64, Option<f64>)>) -> Option<String> {
     let series = [Series { name: "sent", colour: BLUE, points }];
-    LineChart { label: "rate", unit: "req/s", series: &series }.svg()
+    LineChart { label: "rate", unit: "req/s", across: "s", series: &series }.svg()
 }
 
 #[test]

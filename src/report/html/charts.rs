@@ -84,7 +84,7 @@ pub(super) fn course(reported: &Reported<'_>) -> Option<Section> {
         ("Median time to first token", "ms", vec![series("by first token", ORANGE, &|bin| bin.ttft_p50_ms)]),
     ];
     let figures = charts.iter().filter_map(|(caption, unit, series)| {
-        let svg = LineChart { label: caption, unit, series }.svg()?;
+        let svg = LineChart { label: caption, unit, across: "s", series }.svg()?;
         Some(figure(caption, "", &svg))
     });
     let lead =
@@ -110,7 +110,8 @@ pub(super) fn gallery(figures: Vec<Html>) -> Html {
     html.within("<div class=\"figures\">\n", "</div>\n")
 }
 
-fn figure(caption: &str, small: &str, svg: &str) -> Html {
+/// A chart with its caption.
+pub(super) fn figure(caption: &str, small: &str, svg: &str) -> Html {
     let mut html = Html::new();
     html.raw("<figure><figcaption>").text(caption);
     if !small.is_empty() {

@@ -90,6 +90,17 @@ fn messages(prompt: &Prompt, content: ChatContent) -> Value {
 
 /// Head and body of one POST, ready to be written.
 pub fn head(target: &Target, path: &str, id: &str, body: &[u8]) -> Vec<u8> {
+    head_with(target, path, id, &[], body)
+}
+
+/// The same with further headers.
+pub fn head_with(
+    target: &Target,
+    path: &str,
+    id: &str,
+    further: &[(&'static str, String)],
+    body: &[u8],
+) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(body.len() + 512);
     let mut line = |name: &str, value: &str| {
         for part in [name, ": ", value, "\r\n"] {
@@ -107,6 +118,9 @@ pub fn head(target: &Target, path: &str, id: &str, body: &[u8]) -> Vec<u8> {
     }
     for (name, value) in target.headers() {
         line(name, value.expose());
+    }
+    for (name, value) in further {
+        line(name, value);
     }
     line("content-length", &body.len().to_string());
     bytes.extend_from_slice(b"\r\n");

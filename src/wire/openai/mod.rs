@@ -3,5 +3,5 @@
 mod body;
 mod chunk;
 
-pub use body::{BodyOptions, ChatContent, TokensField, head, request_body};
+pub use body::{BodyOptions, ChatContent, TokensField, head, head_with, request_body};
 pub use chunk::{Answer, BadChunk, Chunk, ChunkReader, Piece, ServerError, Usage, read_answer};

@@ -1,0 +1,182 @@
+use super::target::TargetArgs;
+use crate::cli::{at_least_one, seconds_or_zero, usage};
+use crate::cluster::Node;
+use crate::command::{Error, Instance, RepeatWay};
+use crate::measure::{NodeFacts, Prompts};
+use crate::wire::Target;
+use crate::wire::dialect::{Dialect, Order};
+use clap::{Args, ValueEnum};
+use std::time::Duration;
+
+/// The instances of the deployment, and batches of equal decode requests.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Prefill, decode and batches of replicas")]
+pub(super) struct RepeatArgs {
+    /// Prefill instances
+    #[arg(long, value_name = "HOST:PORT", num_args = 1..)]
+    prefill: Vec<Node>,
+    /// Decode instances
+    #[arg(long, value_name = "HOST:PORT", num_args = 1..)]
+    decode: Vec<Node>,
+    /// URL of the proxy in front of them; the target, unless --base-url names another
+    #[arg(long, value_name = "URL")]
+    pd_proxy: Option<String>,
+    /// Hold N + 1 equal decode requests in flight at once and measure the plateau; a list makes the batch curve. Sent
+    /// straight to --decode after their prompts went through --prefill, by --pd-proxy if there is one, and without
+    /// either to the embedded cluster
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = at_least_one)]
+    repeat_d_times: Vec<usize>,
+    /// What the replicas of a batch send: all the same prompt, or each its own [default: same; unique where a dialect
+    /// binds the KV to one request]
+    #[arg(long, value_name = "WHICH", requires = "repeat_d_times")]
+    repeat_prompts: Option<RepeatPrompts>,
+    /// Rest between the arrival of the KV and the replicas, seconds
+    #[arg(long, default_value = "0", value_name = "SECONDS", value_parser = seconds_or_zero)]
+    repeat_settle: Duration,
+    /// Let a batch in over so many seconds; 0 releases all at once
+    #[arg(long, default_value = "0", value_name = "SECONDS", value_parser = seconds_or_zero)]
+    repeat_ramp: Duration,
+    /// How the legs are spoken
+    #[arg(long, default_value = "plain", value_name = "NAME")]
+    dialect: Dialect,
+    /// Metrics of the KV store (mooncake_master), to see the KV arrive, such as http://127.0.0.1:9003/metrics
+    #[arg(long, value_name = "URL")]
+    store_metrics: Option<String>,
+    /// What --pd-proxy is: pdbench's, or one whose replicas only the metrics of --decode show
+    #[arg(long, value_name = "WHOSE", requires = "pd_proxy")]
+    repeat_proxy: Option<RepeatProxy>,
+    /// Replicas that a foreign proxy sends besides its client's request
+    #[arg(long, value_name = "N", value_parser = at_least_one, conflicts_with = "repeat_d_times")]
+    expect_replicas: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum RepeatPrompts {
+    Same,
+    Unique,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum RepeatProxy {
+    Pdbench,
+    External,
+}
+
+/// What the flags of batches mean.
+pub(super) struct Batches {
+    pub(super) times: Vec<usize>,
+    pub(super) prompts: Prompts,
+    pub(super) settle: Duration,
+    pub(super) ramp: Duration,
+    pub(super) way: RepeatWay,
+}
+
+impl RepeatArgs {
+    /// The instances that were named, for the record.
+    pub(super) fn nodes(&self) -> Vec<NodeFacts> {
+        let named = |role: &str, address: String| NodeFacts { role: role.to_owned(), address };
+        let prefill = self.prefill.iter().map(|node| named("prefill", node.to_string()));
+        let decode = self.decode.iter().map(|node| named("decode", node.to_string()));
+        let proxy = self.pd_proxy.as_ref().and_then(|url| Target::parse(url).ok());
+        let proxy = proxy.map(|target| named("proxy", target.authority()));
+        prefill.chain(decode).chain(proxy).collect()
+    }
+
+    /// The URL of the run's target, where these flags name it.
+    pub(super) fn target_url(&self) -> Result<Option<String>, Error> {
+        let repeats = !self.repeat_d_times.is_empty();
+        match (&self.pd_proxy, self.decode.first()) {
+            (Some(proxy), _) => Ok(Some(proxy.clone())),
+            (None, Some(node)) if repeats => Ok(Some(format!("http://{node}"))),
+            _ => Ok(None),
+        }
+    }
+
+    /// The batches, if any were asked for.
+    pub(super) fn batches(
+        &self,
+        target: &TargetArgs,
+        api_key: Option<&str>,
+    ) -> Result<Option<Batches>, Error> {
+        let times = match (self.expect_replicas, self.repeat_proxy) {
+            (Some(replicas), Some(RepeatProxy::External)) => vec![replicas],
+            (Some(_), _) => return Err(usage("--expect-replicas goes with --repeat-proxy external")),
+            (None, Some(RepeatProxy::External)) => {
+                return Err(usage("--repeat-proxy external wants to know what to expect")
+                    .help("add --expect-replicas N, the N of the proxy's --repeat_d_times"));
+            }
+            (None, _) if self.repeat_d_times.is_empty() => return Ok(None),
+            (None, _) => self.repeat_d_times.clone(),
+        };
+        let way = self.way(target, api_key)?;
+        let prompts = self.prompts(&way)?;
+        Ok(Some(Batches { times, prompts, settle: self.repeat_settle, ramp: self.repeat_ramp, way }))
+    }
+
+    fn way(&self, target: &TargetArgs, api_key: Option<&str>) -> Result<RepeatWay, Error> {
+        let instances = |nodes: &[Node]| -> Result<Vec<Instance>, Error> {
+            let one = |node: &Node| {
+                let target = target.at(&format!("http://{node}"), api_key)?;
+                Ok(Instance { node: node.clone(), target })
+            };
+            nodes.iter().map(one).collect()
+        };
+        let decode = instances(&self.decode)?;
+        if self.repeat_proxy == Some(RepeatProxy::External) {
+            return match decode.is_empty() {
+                true => {
+                    Err(usage("the replicas of a foreign proxy show in the decode instances' metrics only")
+                        .help("name the instances with --decode HOST:PORT…"))
+                }
+                false => Ok(RepeatWay::External { decode }),
+            };
+        }
+        if self.pd_proxy.is_some() {
+            return Ok(RepeatWay::Proxy);
+        }
+        let prefill = instances(&self.prefill)?;
+        if prefill.is_empty() != decode.is_empty() || (decode.is_empty() && target.is_named()) {
+            return Err(usage("--repeat-d-times wants both kinds of instances, or a proxy")
+                .help("add --prefill HOST:PORT… and --decode HOST:PORT…, or --pd-proxy URL"));
+        }
+        let dialect = self.dialect;
+        if dialect.order() != Order::PrefillFirst || dialect == Dialect::Lmcache {
+            return Err(usage(format!("dialect {} cannot be spoken without a proxy", dialect.name()))
+                .help("start `pdbench proxy --benchmark-mode` and name it with --pd-proxy"));
+        }
+        let store_metrics = self.store_metrics.as_ref().map(|url| {
+            Target::parse(url).map_err(|error| usage("--store-metrics cannot be used").caused_by(error))
+        });
+        Ok(RepeatWay::Direct { prefill, decode, dialect, store_metrics: store_metrics.transpose()? })
+    }
+
+    fn prompts(&self, way: &RepeatWay) -> Result<Prompts, Error> {
+        let bound = matches!(way, RepeatWay::Direct { dialect, .. } if !dialect.kv_outlives_its_request());
+        match (self.repeat_prompts, way) {
+            (Some(RepeatPrompts::Same), _) if bound => {
+                let name = self.dialect.name();
+                Err(usage(format!(
+                    "dialect {name} binds the KV of a prefill to one decode: N + 1 decodes cannot share one prompt's"
+                ))
+                .help("leave --repeat-prompts out: each replica then has a prompt and a prefill of its own"))
+            }
+            (Some(RepeatPrompts::Unique), RepeatWay::Proxy | RepeatWay::External { .. }) => {
+                Err(usage("a proxy repeats the request that sets it off: its replicas have one prompt")
+                    .help("send them straight to the instances with --prefill and --decode"))
+            }
+            (Some(RepeatPrompts::Unique), _) => Ok(Prompts::Unique),
+            (None, _) if bound => Ok(Prompts::Unique),
+            (Some(RepeatPrompts::Same) | None, _) => Ok(Prompts::Same),
+        }
+    }
+}
+
+impl Batches {
+    /// How many prompts they need.
+    pub(super) fn num_prompts(&self) -> usize {
+        match self.prompts {
+            Prompts::Same => self.times.len(),
+            Prompts::Unique => self.times.iter().map(|times| times + 1).sum(),
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Batches that a foreign proxy sends in silence: what is known of them is what the decode instances count.
+
+use super::super::{Error, Exit};
+use super::Bench;
+use crate::load::{Pass, PassReport};
+use crate::measure::{Batch, Kind, Observed, ObservedNode, Offset, StageFacts, TpotBuckets};
+use crate::observe::growth;
+use crate::wire::dialect::Leg;
+use crate::wire::prometheus::{Histogram, Scrape};
+use crate::workload::Request;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::time::{Instant, sleep, sleep_until};
+
+/// Distance of two scrapes: five a second, and a little more, since each takes its time.
+const EVERY: Duration = Duration::from_millis(180);
+/// How long nothing may move after the trigger's end before the batch is over.
+const QUIET: Duration = Duration::from_secs(5);
+const TOKENS: &str = "vllm:generation_tokens_total";
+const FINISHED: &str = "vllm:request_success_total";
+const RUNNING: &str = "vllm:num_requests_running";
+const TPOT: &str = "vllm:request_time_per_output_token_seconds";
+
+/// What was scraped of one instance.
+struct Watched {
+    node: String,
+    first: Scrape,
+    last: Scrape,
+    samples: Vec<(Offset, f64, f64)>,
+}
+
+impl Bench<'_> {
+    /// One batch: a hidden test request, as such a proxy expects, then the one that sets it off.
+    pub(super) async fn external(
+        &mut self,
+        stage: u32,
+        replicas: usize,
+        requests: &[Request],
+    ) -> Result<(PassReport, StageFacts), Error> {
+        let request = requests.first().ok_or_else(super::no_instance)?;
+        self.knock(stage, Kind::Probe, request).await?;
+        // The test request's last counts come after its answer.
+        sleep(EVERY).await;
+        let trigger_over = Arc::new(AtomicBool::new(false));
+        let watching = self.watching(Arc::clone(&trigger_over), replicas).await?;
+        let watching = tokio::spawn(watching);
+        let mut report = self.knock(stage, Kind::Main, request).await?;
+        report.watch = None;
+        trigger_over.store(true, Ordering::Relaxed);
+        let watched = watching.await.map_err(|error| {
+            Error::new(Exit::Aborted, "the scraper of the decode instances died").caused_by(error)
+        })?;
+        let nodes = watched.iter().map(|watched| watched.node.clone()).collect();
+        let observed = Observed {
+            output_len: request.output_tokens,
+            nodes: watched.iter().map(observed_node).collect(),
+        };
+        let batch = Batch { expected: replicas, prompts: self.plan.prompts, nodes, decode_side: None };
+        Ok((report, StageFacts { batch, kv_ready: None, kv_ready_s: None, observed: Some(observed) }))
+    }
+
+    /// One request to the proxy.
+    async fn knock(&mut self, stage: u32, kind: Kind, request: &Request) -> Result<PassReport, Error> {
+        let asked = self.asked(request)?;
+        let prefix = &self.writing.id_prefix;
+        let leg = Leg {
+            path: asked.endpoint.path(),
+            request_id: if kind == Kind::Probe {
+                format!("{prefix}probe")
+            } else {
+                format!("{prefix}s{stage}")
+            },
+            headers: Vec::new(),
+            body: asked.body.to_bytes(),
+        };
+        let (bytes, source) = (self.writing.target, self.writing.prompt_tokens_source);
+        let prepared = crate::load::Prepared {
+            bytes: crate::wire::openai::head_with(bytes, leg.path, &leg.request_id, &leg.headers, &leg.body),
+            id: leg.request_id,
+            place: 0,
+            lead: None,
+            prompt_tokens: request.prompt_tokens,
+            prompt_tokens_source: source,
+            requested_tokens: request.output_tokens,
+            ignore_eos: self.writing.options.ignore_eos,
+        };
+        let pass = Pass {
+            kind,
+            stage: Some(stage),
+            answers: None,
+            requests: vec![prepared],
+            schedule: vec![Duration::ZERO],
+            max_concurrency: None,
+            max_duration: None,
+            max_error_rate: None,
+        };
+        let report = self.pass(pass).await?;
+        match &report.failed_probe {
+            Some(record) => {
+                let why = record.error.clone().unwrap_or_else(|| record.outcome.word().to_owned());
+                let why: String = crate::report::plain(&why).chars().take(300).collect();
+                Err(Error::new(Exit::Preflight, format!("the proxy's test request failed: {why}")))
+            }
+            None => Ok(report),
+        }
+    }
+
+    /// Samples every decode instance until the batch is over: all requests finished, or nothing moving any more.
+    async fn watching(
+        &self,
+        trigger_over: Arc<AtomicBool>,
+        replicas: usize,
+    ) -> Result<impl Future<Output = Vec<Watched>> + Send + 'static, Error> {
+        let (clock, mut all) = (self.clock, Vec::new());
+        for (node, mut scraper) in self.scrapers() {
+            let first = scraper.scrape().await.map_err(|error| {
+                Error::new(
+                    Exit::Preflight,
+                    "the replicas of a foreign proxy are seen by the decode instances' metrics only",
+                )
+                .caused_by(error)
+            })?;
+            let watched = Watched { node, last: first.clone(), first, samples: Vec::new() };
+            all.push((scraper, watched));
+        }
+        Ok(async move {
+            let (mut next, mut moved, mut before) = (Instant::now(), Instant::now(), (0.0, 0.0));
+            loop {
+                for (scraper, watched) in &mut all {
+                    if let Ok(scrape) = scraper.scrape().await {
+                        watched.note(clock.now().into(), scrape);
+                    }
+                }
+                let count = |name: &str| {
+                    all.iter().filter_map(|(_, w)| growth(&w.first, &w.last, name, &[])).sum::<f64>()
+                };
+                let running: f64 = all.iter().filter_map(|(_, w)| w.last.sum(RUNNING, &[])).sum();
+                let now = (count(TOKENS), count(FINISHED));
+                if now != before {
+                    (before, moved) = (now, Instant::now());
+                }
+                let idle = running == 0.0 && (replicas as f64 <= now.1 || QUIET <= moved.elapsed());
+                if trigger_over.load(Ordering::Relaxed) && idle {
+                    return all.into_iter().map(|(_, watched)| watched).collect();
+                }
+                next = (next + EVERY).max(Instant::now());
+                sleep_until(next).await;
+            }
+        })
+    }
+}
+
+impl Watched {
+    fn note(&mut self, at: Offset, scrape: Scrape) {
+        let tokens = growth(&self.first, &scrape, TOKENS, &[]).unwrap_or(0.0);
+        self.samples.push((at, tokens, scrape.sum(RUNNING, &[]).unwrap_or(0.0)));
+        self.last = scrape;
+    }
+}
+
+fn observed_node(watched: &Watched) -> ObservedNode {
+    ObservedNode {
+        node: watched.node.clone(),
+        samples_us: watched.samples.clone(),
+        requests: growth(&watched.first, &watched.last, FINISHED, &[]).unwrap_or(0.0),
+        tpot: tpot(&watched.first, &watched.last),
+    }
+}
+
+/// The instance's own times per output token of the requests in between.
+fn tpot(first: &Scrape, last: &Scrape) -> Option<TpotBuckets> {
+    let total = |scrape: &Scrape| {
+        let mut sums: Vec<(f64, f64)> = Vec::new();
+        let (mut sum_ms, histograms) = (0.0, scrape.histograms(TPOT));
+        for (_, histogram) in &histograms {
+            sum_ms += 1000.0 * histogram.sum();
+            add(&mut sums, histogram);
+        }
+        (sums, sum_ms)
+    };
+    let ((before, sum_before), (after, sum_after)) = (total(first), total(last));
+    let was = |bound: f64| before.iter().find(|(known, _)| *known == bound).map_or(0.0, |(_, count)| *count);
+    let mut below = 0.0;
+    let buckets: Vec<_> = after
+        .iter()
+        .map(|&(bound, count)| {
+            let grown = count - was(bound);
+            let own = grown - std::mem::replace(&mut below, grown);
+            (bound.is_finite().then_some(1000.0 * bound), own.max(0.0))
+        })
+        .collect();
+    (!buckets.is_empty()).then_some(TpotBuckets { buckets, sum_ms: sum_after - sum_before })
+}
+
+/// Adds cumulative counts, bound by bound.
+fn add(sums: &mut Vec<(f64, f64)>, histogram: &Histogram) {
+    for (bound, count) in histogram.cumulative() {
+        match sums.iter_mut().find(|(known, _)| *known == bound) {
+            Some((_, sum)) => *sum += count as f64,
+            None => sums.push((bound, count as f64)),
+        }
+    }
+}

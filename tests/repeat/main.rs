@@ -1,0 +1,9 @@
+//! `pdbench serve --repeat-d-times`: batches of replicas, command line in, run directory out.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[path = "../serve/cluster.rs"]
+mod cluster;
+#[path = "../common/mod.rs"]
+mod common;
+mod direct;
