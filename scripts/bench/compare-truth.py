@@ -42,6 +42,8 @@ def main():
     truths = {}
     for text in arguments.truth.read_text().splitlines()[1:]:
         truth = json.loads(text)
+        if truth.get("role") == "prefill":
+            continue  # the leg that the client does not see
         truths[truth["id"]] = truth
     records = [json.loads(text) for text in (arguments.run / "records.jsonl").read_text().splitlines()]
     records = [record for record in records if record["kind"] == "main"]

@@ -3,7 +3,9 @@
 
 use crate::cluster::Topology;
 use crate::command::SimPlan;
+use crate::proxy::FirstToken;
 use crate::sim::{Config, PARAMETERS, Parameter};
+use crate::wire::dialect::Dialect;
 use clap::builder::{PossibleValuesParser, ValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
 use std::net::{IpAddr, SocketAddr};
@@ -12,19 +14,35 @@ use std::path::PathBuf;
 /// Serves a simulated PD cluster of known truth, until it is stopped.
 #[derive(Clone, Debug, Args)]
 #[command(
-    long_about = "Serves a simulated prefill/decode cluster with vLLM's API, at known speeds. No model, no \
-    accelerator: what it answers is made up, when it answers follows a stated cost model."
+    long_about = "Serves a simulated prefill/decode cluster with vLLM's API, at known speeds: a server for each node, \
+    and pdbench's own proxy before them. No model, no accelerator: what it answers is made up, when it answers follows a \
+    stated cost model, and a decode node has only the KV that it was given."
 )]
 pub(super) struct SimArgs {
-    /// Prefill and decode nodes behind the one address, such as 2p4d
+    /// Prefill and decode nodes, such as 2p4d, or nodes that do both, such as 1m
     #[arg(long, default_value = "1p1d")]
     topology: Topology,
     /// Address to listen on
     #[arg(long, default_value = "127.0.0.1")]
     host: IpAddr,
-    /// Port to listen on; 0 takes a free one
+    /// Port of the proxy, or the first port of nodes that do both; 0 takes a free one
     #[arg(long, default_value_t = 8000)]
     port: u16,
+    /// First port of the prefill nodes, the others behind it; 0 takes free ones
+    #[arg(long, default_value_t = 0)]
+    prefill_port: u16,
+    /// First port of the decode nodes, the others behind it; 0 takes free ones
+    #[arg(long, default_value_t = 0)]
+    decode_port: u16,
+    /// Start the nodes alone, for a proxy of yours
+    #[arg(long)]
+    no_proxy: bool,
+    /// How the proxy speaks to the nodes; a node understands every dialect
+    #[arg(long, default_value = "nixl-pull", value_name = "NAME")]
+    dialect: Dialect,
+    /// Take the first token from the prefill nodes
+    #[arg(long)]
+    generator_on_p_node: bool,
     /// Name under which the model is served
     #[arg(long, default_value = "simulated")]
     model: String,
@@ -43,6 +61,14 @@ impl SimArgs {
     pub(super) fn plan(self) -> SimPlan {
         SimPlan {
             address: SocketAddr::new(self.host, self.port),
+            prefill_port: self.prefill_port,
+            decode_port: self.decode_port,
+            proxy: !self.no_proxy,
+            dialect: self.dialect,
+            first_token: match self.generator_on_p_node {
+                true => FirstToken::Prefill,
+                false => FirstToken::Decode,
+            },
             truth_log: self.truth_log,
             config: Config {
                 topology: self.topology,

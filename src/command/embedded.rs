@@ -1,47 +1,171 @@
-//! The simulated cluster inside this process.
+//! The simulated cluster inside this process: a socket for each node, and before them the proxy that real nodes get.
 
-use super::{Error, Exit, Surroundings};
-use crate::runtime::{Clock, Stop, StopHandle, Worker, stop_channel};
-use crate::sim;
+use super::{Error, Exit, SimPlan};
+use crate::cluster::{KvFacts, Node, Role};
+use crate::proxy;
+use crate::runtime::{Clock, Stop, StopHandle, StopSignal, Worker, Workers, stop_channel};
+use crate::sim::{self, Routing, SimNode, TruthSink};
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use tokio::net::{TcpListener, TcpSocket};
+
+/// The sockets of a cluster that has not started.
+pub(super) struct Bound {
+    nodes: Vec<(Role, SocketAddr, std::net::TcpListener)>,
+    proxy: Option<(SocketAddr, std::net::TcpListener)>,
+}
 
 /// A running cluster; it ends with [`Embedded::stop`].
 pub(super) struct Embedded {
-    pub(super) address: SocketAddr,
-    stop: StopHandle,
-    worker: Worker<sim::Totals>,
+    cluster: Running<sim::Totals>,
+    proxy: Option<Running<proxy::Totals>>,
 }
 
-impl Embedded {
-    /// Starts the cluster on a free port of the loopback interface.
-    pub(super) fn start(config: sim::Config, clock: Clock, world: &Surroundings) -> Result<Self, Error> {
-        let failed = |error: io::Error| {
-            Error::new(Exit::Preflight, "cannot start the embedded cluster").caused_by(error)
+/// A server on a worker of its own.
+struct Running<T> {
+    stop: StopHandle,
+    worker: Worker<T>,
+}
+
+impl<T> Running<T> {
+    /// Lets what is in flight end; `hurry` may change its mind.
+    async fn end(self, hurry: &mut StopSignal) -> Option<T> {
+        self.stop.ask(hurry.asked().max(Stop::Drain));
+        let mut ended = pin!(self.worker.join());
+        tokio::select! {
+            biased;
+            totals = ended.as_mut() => return totals,
+            () = hurry.reached(Stop::Now) => self.stop.ask(Stop::Now),
+        }
+        ended.await
+    }
+}
+
+impl Bound {
+    /// Binds a port for each node and, before nodes of two roles, the proxy's.
+    pub(super) fn bind(plan: &SimPlan) -> Result<Self, Error> {
+        let bind = |port| {
+            listen_std(SocketAddr::new(plan.address.ip(), port)).map_err(|error| taken(plan, port, error))
         };
-        let (address, listener) = listen_anywhere().map_err(failed)?;
+        let mut nodes = Vec::new();
+        for (role, port) in plan.ports() {
+            let (address, listener) = bind(port)?;
+            nodes.push((role, address, listener));
+        }
+        let proxied = plan.proxy && plan.config.topology.mixed == 0;
+        let proxy = proxied.then(|| bind(plan.address.port())).transpose()?;
+        Ok(Self { nodes, proxy })
+    }
+
+    /// Where requests go: the proxy, or the nodes that need none.
+    pub(super) fn fronts(&self) -> Vec<SocketAddr> {
+        match &self.proxy {
+            Some((address, _)) => vec![*address],
+            None => self.of(Role::Mixed).collect(),
+        }
+    }
+
+    /// Where the nodes of a role are.
+    pub(super) fn of(&self, wanted: Role) -> impl Iterator<Item = SocketAddr> {
+        self.nodes.iter().filter(move |(role, ..)| *role == wanted).map(|(_, address, _)| *address)
+    }
+
+    /// Every node, a line each.
+    pub(super) fn listed(&self) -> String {
+        let lines =
+            self.nodes.iter().map(|(role, address, _)| format!("{:<8} http://{address}\n", role.to_string()));
+        lines.collect()
+    }
+
+    /// Serves every node, and before them the proxy.
+    pub(super) fn start(
+        self,
+        plan: &SimPlan,
+        clock: Clock,
+        truth: Option<TruthSink>,
+        workers: Workers,
+    ) -> Result<Embedded, Error> {
+        let failed =
+            |error| Error::new(Exit::Preflight, "cannot start the simulated cluster").caused_by(error);
+        let settings = self.proxy_config(plan);
+        let (stop, signal) = stop_channel();
+        let config = plan.config.clone();
+        let serving = async move {
+            let nodes = self.nodes.into_iter().filter_map(|(role, _, listener)| {
+                Some(SimNode { role, listener: TcpListener::from_std(listener).ok()? })
+            });
+            sim::run_nodes(nodes.collect(), config, clock, truth, signal).await
+        };
+        let cluster = Running { stop, worker: workers.start("sim", serving).map_err(failed)? };
+        let Some((_, listener)) = self.proxy else { return Ok(Embedded { cluster, proxy: None }) };
         let (stop, signal) = stop_channel();
         let serving = async move {
             match TcpListener::from_std(listener) {
-                Ok(listener) => sim::run(listener, config, clock, None, signal).await,
-                Err(_) => sim::Totals::default(),
+                Ok(listener) => proxy::run(listener, settings, clock, signal).await,
+                Err(_) => proxy::Totals::default(),
             }
         };
-        let worker = world.workers.start("sim", serving).map_err(failed)?;
-        Ok(Self { address, stop, worker })
+        let proxy = Some(Running { stop, worker: workers.start("proxy", serving).map_err(failed)? });
+        Ok(Embedded { cluster, proxy })
     }
 
-    /// Stops the cluster and waits for its end.
-    pub(super) async fn stop(self) -> sim::Totals {
-        self.stop.ask(Stop::Now);
-        self.worker.join().await.unwrap_or_default()
+    fn proxy_config(&self, plan: &SimPlan) -> proxy::Config {
+        let nodes = |role| self.of(role).map(node).collect();
+        proxy::Config {
+            dialect: plan.dialect,
+            policy: match plan.config.routing {
+                Routing::LeastInFlight => proxy::Policy::LeastInFlight,
+                Routing::RoundRobin => proxy::Policy::RoundRobin,
+            },
+            first_token: plan.first_token,
+            seed: plan.config.seed,
+            prefill: nodes(Role::Prefill),
+            decode: nodes(Role::Decode),
+            model: Some(plan.config.model.clone()),
+            benchmark: Some(proxy::Benchmark::default()),
+            ..proxy::Config::default()
+        }
     }
 }
 
-/// A listener on a free loopback port, with room for a whole burst of connections.
-fn listen_anywhere() -> io::Result<(SocketAddr, std::net::TcpListener)> {
-    let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+impl Embedded {
+    /// Ends the proxy, then the nodes: at once, or as gently as `hurry` says.
+    pub(super) async fn stop(self, mut hurry: StopSignal) -> sim::Totals {
+        if let Some(proxy) = self.proxy {
+            proxy.end(&mut hurry).await;
+        }
+        self.cluster.end(&mut hurry).await.unwrap_or_default()
+    }
+
+    /// Ends it at once.
+    pub(super) async fn stop_now(self) -> sim::Totals {
+        let (handle, signal) = stop_channel();
+        handle.ask(Stop::Now);
+        self.stop(signal).await
+    }
+}
+
+/// A simulated node, whose HTTP port stands for those of its KV side, too.
+pub(super) fn node(address: SocketAddr) -> Node {
+    let kv = KvFacts {
+        address: Some(address.to_string()),
+        bootstrap_port: Some(address.port()),
+        init_ports: vec![address.port()],
+        alloc_ports: vec![address.port()],
+        ..KvFacts::default()
+    };
+    Node { host: address.ip().to_string(), port: address.port(), kv }
+}
+
+fn taken(plan: &SimPlan, port: u16, error: io::Error) -> Error {
+    Error::new(Exit::Usage, format!("cannot listen on {}", SocketAddr::new(plan.address.ip(), port)))
+        .caused_by(error)
+        .help("name an address of this machine with --host and free ports with --port, --prefill-port and --decode-port")
+}
+
+fn listen_std(address: SocketAddr) -> io::Result<(SocketAddr, std::net::TcpListener)> {
+    let listener = listen(address)?;
     Ok((listener.local_addr()?, listener.into_std()?))
 }
 

@@ -56,7 +56,7 @@ pub(super) fn manifest(known: Known<'_>, world: &Surroundings) -> Manifest {
         stamps: known.stamps,
         comparison: None,
         simulator: match &known.plan.target {
-            TargetPlan::Embedded(config) => Some(config.to_map()),
+            TargetPlan::Embedded(sim) => Some(sim.config.to_map()),
             TargetPlan::Remote(_) => None,
         },
         dataset: known.dataset,
@@ -68,7 +68,7 @@ pub(super) fn manifest(known: Known<'_>, world: &Surroundings) -> Manifest {
 
 fn target_facts(known: &Known<'_>) -> TargetFacts {
     let topology = match &known.plan.target {
-        TargetPlan::Embedded(config) => Some(config.topology.to_string()),
+        TargetPlan::Embedded(sim) => Some(sim.config.topology.to_string()),
         TargetPlan::Remote(_) => None,
     };
     let embedded = topology.is_some();

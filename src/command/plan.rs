@@ -1,4 +1,4 @@
-use crate::cluster::Node;
+use crate::cluster::{Node, Role};
 use crate::load::{KeepText, ReadLimits, Timeouts};
 use crate::measure::{Detail, NodeFacts, Prompts, Slo};
 use crate::proxy;
@@ -216,7 +216,7 @@ pub enum Salt {
 #[derive(Debug)]
 pub enum TargetPlan {
     /// A simulated cluster inside this process.
-    Embedded(Box<sim::Config>),
+    Embedded(Box<SimPlan>),
     /// A server.
     Remote(Target),
 }
@@ -290,14 +290,55 @@ pub enum ProbePrompt {
 }
 
 /// What `sim` was asked to do.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SimPlan {
     /// The cluster.
     pub config: sim::Config,
-    /// Where to listen; port 0 for any.
+    /// Where to listen; port 0 for any. Mixed nodes take the ports from here on.
     pub address: SocketAddr,
+    /// First port of the prefill nodes, the others behind it; 0 for any.
+    pub prefill_port: u16,
+    /// First port of the decode nodes, the others behind it; 0 for any.
+    pub decode_port: u16,
+    /// Whether a proxy stands before prefill and decode nodes.
+    pub proxy: bool,
+    /// How it speaks to them.
+    pub dialect: Dialect,
+    /// Which leg the first token comes from.
+    pub first_token: proxy::FirstToken,
     /// Where to write what each request really met.
     pub truth_log: Option<PathBuf>,
+}
+
+impl SimPlan {
+    /// A cluster of its own on free ports of this machine.
+    pub fn embedded(config: sim::Config) -> Self {
+        Self {
+            config,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            prefill_port: 0,
+            decode_port: 0,
+            proxy: true,
+            dialect: Dialect::NixlPull,
+            first_token: proxy::FirstToken::default(),
+            truth_log: None,
+        }
+    }
+
+    /// Each node's role and port, 0 for any.
+    pub(super) fn ports(&self) -> impl Iterator<Item = (Role, u16)> {
+        let mut next = [self.prefill_port, self.decode_port, self.address.port()];
+        self.config.topology.roles().map(move |role| {
+            let next = &mut next[match role {
+                Role::Prefill => 0,
+                Role::Decode => 1,
+                Role::Mixed => 2,
+            }];
+            let port = *next;
+            *next = if port == 0 { 0 } else { port.wrapping_add(1) };
+            (role, port)
+        })
+    }
 }
 
 /// What `proxy` was asked to do.

@@ -45,7 +45,7 @@ pub(super) async fn serve_proxy(plan: ProxyPlan, world: &mut Surroundings) -> Re
     for note in &plan.notes {
         world.note(&format!("note: {}\n", plain(note)));
     }
-    world.print(&opening(&config, address, notified_at));
+    world.print(&opening(&config, address, notified_at))?;
     let totals = proxy::run(listener, config, clock, world.interrupt.signal()).await;
     world.note(&format!(
         "answered {} requests; {} refused, {} with an instance's error, {} failed before and {} within the answer, \

@@ -8,20 +8,21 @@ mod through_proxy;
 
 use super::client::Client;
 use super::dataset::{Dataset, Making};
-use super::embedded::Embedded;
+use super::embedded::{Bound, Embedded, node};
 use super::ending::finish;
 use super::manifest::{Known, manifest, run_id};
 use super::preflight::{self, Connections};
 use super::recorder::{Recorder, RunDirectory};
 use super::requests::{Writing, salt_text, salted};
-use super::{Error, Exit, Instance, RepeatPlan, RepeatWay, Surroundings, TargetPlan};
+use super::{Error, Exit, Instance, RepeatPlan, RepeatWay, SimPlan, Surroundings, TargetPlan};
 use super::{input, result_file, secrets};
-use crate::cluster::Node;
+use crate::cluster::{Node, Role};
 use crate::load::{Ending, Live, Load, LoadConfig, Pacing, PassReport, Place};
 use crate::measure::{Kind, Prompts, RepeatFacts, StageFacts, Stamps, Way};
 use crate::report;
 use crate::runtime::{Clock, Workers};
 use crate::wire::Target;
+use crate::wire::dialect::Dialect;
 use crate::wire::openai::BodyOptions;
 use crate::workload::Request;
 use std::net::SocketAddr;
@@ -64,7 +65,11 @@ pub(super) async fn repeat(plan: RepeatPlan, world: &mut Surroundings) -> Result
     let salt = plan.serve.salt.as_ref().map(|salt| salt_text(salt, &run_id));
     dataset.requests = salted(dataset.requests, salt.as_deref(), &dataset.counter);
     let most = 1 + plan.times.iter().copied().max().unwrap_or(0);
-    let each = if embedded.is_some() { 2 } else { 1 };
+    let each = match (&embedded, &plan.way) {
+        (None, _) => 1,
+        (Some(_), RepeatWay::Direct { .. }) => 2,
+        (Some(_), _) => 6,
+    };
     preflight::raise_descriptor_limit(Connections::Exactly(most), each)?;
 
     let entry = front.as_ref().or(decode.first()).ok_or_else(no_instance)?;
@@ -106,7 +111,7 @@ pub(super) async fn repeat(plan: RepeatPlan, world: &mut Surroundings) -> Result
     let Bench { load, .. } = bench;
     let ended = load.finish().await;
     if let Some(embedded) = embedded {
-        embedded.stop().await;
+        embedded.stop_now().await;
     }
     manifest.repeat = Some(facts(&plan, known));
     let died = |error| Error::new(Exit::Aborted, "the load ended early").caused_by(error);
@@ -149,19 +154,34 @@ type Instances = (Option<Embedded>, Option<Reached>, Vec<Reached>, Vec<Reached>)
 
 /// Finds every instance: the embedded cluster, the proxy in front if there is one, prefill and decode.
 async fn reach(plan: &RepeatPlan, clock: Clock, world: &mut Surroundings) -> Result<Instances, Error> {
-    if let TargetPlan::Embedded(config) = &plan.serve.target {
-        let embedded = Embedded::start((**config).clone(), clock, world)?;
-        let url = format!("http://{}", embedded.address);
-        let instance = |_: &str| -> Result<Instance, Error> {
+    if let TargetPlan::Embedded(sim) = &plan.serve.target {
+        // Its proxy repeats only what the KV outlives.
+        let sim = SimPlan { dialect: Dialect::Plain, ..(**sim).clone() };
+        let bound = Bound::bind(&sim)?;
+        let instance = |address: SocketAddr| -> Result<Instance, Error> {
             let wrong = |error: String| Error::new(Exit::Preflight, error);
-            Ok(Instance {
-                node: embedded.address.to_string().parse().map_err(wrong)?,
-                target: Target::parse(&url).map_err(|error| wrong(error.to_string()))?,
-            })
+            let target = Target::parse(&format!("http://{address}"));
+            let target = target.map_err(|error| wrong(error.to_string()))?;
+            Ok(Instance { node: node(address), target })
         };
-        let prefill = reached(&[instance("prefill")?], plan, world).await?;
-        let decode = reached(&[instance("decode")?], plan, world).await?;
-        return Ok((Some(embedded), None, prefill, decode));
+        let all =
+            |addresses: Vec<SocketAddr>| addresses.into_iter().map(instance).collect::<Result<Vec<_>, _>>();
+        let nodes = |roles: [Role; 2]| roles.iter().flat_map(|role| bound.of(*role)).collect();
+        let (prefill, decode) =
+            (all(nodes([Role::Prefill, Role::Mixed]))?, all(nodes([Role::Decode, Role::Mixed]))?);
+        let fronts = all(bound.fronts())?;
+        let embedded = bound.start(&sim, clock, None, world.workers)?;
+        if let RepeatWay::Direct { .. } = plan.way {
+            let (prefill, decode) =
+                (reached(&prefill, plan, world).await?, reached(&decode, plan, world).await?);
+            return Ok((Some(embedded), None, prefill, decode));
+        }
+        let front = reached(&fronts, plan, world).await?.pop();
+        let decode = match plan.way {
+            RepeatWay::External { .. } => reached(&decode, plan, world).await?,
+            _ => Vec::new(),
+        };
+        return Ok((Some(embedded), front, Vec::new(), decode));
     }
     let front = match (&plan.way, &plan.serve.target) {
         (RepeatWay::Proxy | RepeatWay::External { .. }, TargetPlan::Remote(target)) => {

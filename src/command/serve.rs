@@ -2,7 +2,7 @@
 
 use super::client::Client;
 use super::dataset::Making;
-use super::embedded::Embedded;
+use super::embedded::{Bound, Embedded};
 use super::ending::finish;
 use super::manifest::{Known, manifest, run_id};
 use super::passes::{passes, run_passes};
@@ -96,14 +96,15 @@ pub(super) async fn serve(plan: ServePlan, world: &mut Surroundings) -> Result<E
     let ran = run_passes(&plan, passes, &mut load, &live, world).await;
     let ended = load.finish().await;
     if let Some(embedded) = reached.embedded {
-        embedded.stop().await;
+        embedded.stop_now().await;
     }
     let died = |error| Error::new(Exit::Aborted, "the load ended early").caused_by(error);
     let ran = ran.and_then(|report| ended.map(|()| report).map_err(died));
     finish(&plan, &mut manifest, directory, ran, throttled_before, world)
 }
 
-/// Descriptors that one connection costs: one for the client, one more for the cluster in the same process.
+/// Descriptors that one connection costs: one for the client, and for a cluster in the same process one at its node,
+/// or two ends each of the client's, the prefill and the decode connection at the proxy.
 fn raise_descriptor_limit(plan: &ServePlan, requests: usize) -> Result<(), Error> {
     let most = requests.max(plan.num_warmups);
     let connections = match (plan.max_concurrency, plan.arrivals) {
@@ -112,7 +113,8 @@ fn raise_descriptor_limit(plan: &ServePlan, requests: usize) -> Result<(), Error
         // An open loop keeps as many as the server is slow.
         (None, _) => Connections::AtMost(most),
     };
-    let each = match plan.target {
+    let each = match &plan.target {
+        TargetPlan::Embedded(sim) if sim.config.topology.mixed == 0 => 6,
         TargetPlan::Embedded(_) => 2,
         TargetPlan::Remote(_) => 1,
     };
@@ -127,24 +129,26 @@ async fn reach(
     world: &mut Surroundings,
 ) -> Result<Reached, Error> {
     match &plan.target {
-        TargetPlan::Embedded(config) => {
-            let mut config = (**config).clone();
-            config.wall_anchor_unix_us = u64::try_from(started.timestamp().as_microsecond()).unwrap_or(0);
-            let model = config.model.clone();
-            let embedded = Embedded::start(config, clock, world)?;
-            let target = Target::parse(&format!("http://{}", embedded.address));
+        TargetPlan::Embedded(sim) => {
+            let mut sim = (**sim).clone();
+            sim.config.wall_anchor_unix_us = u64::try_from(started.timestamp().as_microsecond()).unwrap_or(0);
+            let model = sim.config.model.clone();
+            let bound = Bound::bind(&sim)?;
+            let fronts = bound.fronts();
+            let embedded = bound.start(&sim, clock, None, world.workers)?;
+            let target = Target::parse(&format!("http://{}", fronts[0]));
             let target = plan.headers.iter().fold(target, |target, (name, value)| {
                 target.and_then(|target| target.with_header(name, value.expose()))
             });
             let target = target.map_err(|error| {
                 Error::new(Exit::Preflight, "cannot use the embedded cluster").caused_by(error)
             })?;
-            let client = Client::new(&target, embedded.address)
-                .map_err(|error| preflight::no_client(&target, error))?;
+            let client =
+                Client::new(&target, fronts[0]).map_err(|error| preflight::no_client(&target, error))?;
             Ok(Reached {
                 target,
                 client,
-                addresses: vec![embedded.address],
+                addresses: fronts,
                 model_id: plan.model.clone().filter(|id| *id != model),
                 model,
                 embedded: Some(embedded),

@@ -1,33 +1,36 @@
 //! `pdbench sim`: the simulated cluster as a server.
 
-use super::embedded::listen;
+use super::embedded::Bound;
 use super::preflight::raise_descriptor_limit_fully;
 use super::{Error, Exit, SimPlan, Surroundings, input};
-use crate::runtime::Clock;
-use crate::sim::{self, TruthSink};
-use std::io::{self, Write};
+use crate::runtime::{Clock, Stop};
+use crate::sim::TruthSink;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::Path;
 
 /// Serves until it is asked to stop.
-pub(super) async fn serve_sim(plan: SimPlan, world: &mut Surroundings) -> Result<Exit, Error> {
+pub(super) async fn serve_sim(mut plan: SimPlan, world: &mut Surroundings) -> Result<Exit, Error> {
     let clock = Clock::start();
-    let mut config = plan.config;
     let anchor = (world.wall_clock)().timestamp().as_microsecond();
-    config.wall_anchor_unix_us = u64::try_from(anchor).unwrap_or(0);
-    let failed = |error: io::Error| {
-        Error::new(Exit::Usage, format!("cannot listen on {}", plan.address))
-            .caused_by(error)
-            .help("name an address of this machine with --host and a free port with --port")
-    };
+    plan.config.wall_anchor_unix_us = u64::try_from(anchor).unwrap_or(0);
     raise_descriptor_limit_fully();
-    let listener = listen(plan.address).map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
     let truth = plan.truth_log.as_deref().map(truth_sink).transpose()?;
-    world.print(&format!(
-        "simulated {} cluster, model {}, on http://{address} (Ctrl-C ends it)\n",
-        config.topology, config.model
-    ))?;
-    let totals = sim::run(listener, config, clock, truth, world.interrupt.signal()).await;
+    let bound = Bound::bind(&plan)?;
+    let mut text = format!("simulated {} cluster, model {}", plan.config.topology, plan.config.model);
+    if let [front] = bound.fronts()[..] {
+        let _ = write!(text, ", on http://{front}");
+    }
+    text += " (Ctrl-C ends it)\n";
+    if plan.config.topology.roles().count() != 1 {
+        text += &bound.listed();
+    }
+    // Before the log begins, which may go to standard output as well.
+    world.print(&text)?;
+    let embedded = bound.start(&plan, clock, truth, world.workers)?;
+    let mut stop = world.interrupt.signal();
+    stop.reached(Stop::Drain).await;
+    let totals = embedded.stop(stop).await;
     world.note(&format!(
         "served {} requests, {} cancelled, {} failed, {} refused; {} prompt and {} output tokens; \
          latest step {:.1} ms late\n",

@@ -103,7 +103,7 @@ fn about_tokens(run: &Run, counts: &Counts, tokens: &TokenTotals) -> Vec<Warning
         output_length(run)
             .filter(|_| !run.manifest.settings.strict_osl)
             .map(|(mean, requested)| Warning::OutputLength { mean, requested }),
-        cached_tokens(run),
+        cached_tokens(run).filter(|_| tokens.handed_over.is_none()),
         sent_before(run, tokens),
     ]
     .into_iter()

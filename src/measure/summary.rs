@@ -64,6 +64,9 @@ pub struct TokenTotals {
     pub output: u64,
     /// Prompt tokens that came from a cache; `None` when no server told.
     pub cached: Option<u64>,
+    /// Prompt tokens whose KV a decode node was handed, where it counts them as cached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handed_over: Option<u64>,
     /// Output tokens per token event; above 1 with several tokens an event.
     pub per_event: Option<f64>,
     /// Share of the token events that shared a packet, and so a stamp, with the one before.
@@ -201,6 +204,8 @@ impl TokenTotals {
         let ok = || run.main().filter(|record| record.is_ok());
         let total = |tokens: fn(&RequestRecord) -> u32| ok().map(|record| u64::from(tokens(record))).sum();
         let cached = ok().filter_map(|record| record.cached_tokens).map(u64::from);
+        let cached = cached.reduce(|one, other| one + other);
+        let handed_over = counts_what_it_was_handed(run);
         let streamed = || ok().filter(|record| !record.events.is_empty());
         let events: usize = streamed().map(|record| record.events.len()).sum();
         let share = |count: u64| (0 < events).then(|| count as f64 / events as f64);
@@ -209,12 +214,32 @@ impl TokenTotals {
         Self {
             input: total(|record| record.prompt_tokens),
             output: total(|record| record.output_tokens),
-            cached: cached.reduce(|one, other| one + other),
+            cached: cached.filter(|_| !handed_over),
+            handed_over: cached.filter(|_| handed_over),
             per_event: share(streamed().map(|record| u64::from(record.output_tokens)).sum()),
             coalesced_share: share(streamed().map(coalesced).sum()),
         }
     }
 }
+
+/// Whether the server counts KV that came from a prefill node as cached. Then all but the last token of each prompt is
+/// cached, which a prefix cache gives only where a prompt's last token stands alone in its block.
+fn counts_what_it_was_handed(run: &Run) -> bool {
+    let told = || {
+        let ok = run.main().filter(|record| record.is_ok());
+        ok.filter_map(|record| Some((record.cached_tokens?, record.prompt_tokens)))
+    };
+    let all_but_one = |&(cached, prompt): &(u32, u32)| 0 < cached && cached + 1 == prompt;
+    let (of, count) = (told().count(), told().filter(all_but_one).count());
+    0 < count
+        && HANDED_SHARE * of as f64 <= count as f64
+        && told().filter(all_but_one).any(|(cached, _)| cached % BLOCK_TOKENS != 0)
+}
+
+/// Share of the requests that must show it.
+const HANDED_SHARE: f64 = 0.95;
+/// Tokens in a block of vLLM's KV cache.
+const BLOCK_TOKENS: u32 = 16;
 
 impl View {
     fn of(run: &Run, definition: Definition) -> Self {
@@ -258,6 +283,21 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
+    fn tokens_that_a_decode_node_was_handed_are_no_cache_hits() {
+        let mut run = run((0..20).map(|_| record("0 100 150")).collect());
+        for record in &mut run.records {
+            (record.prompt_tokens, record.cached_tokens) = (10, Some(9));
+        }
+        let tokens = Summary::of(&run).tokens;
+        assert_eq!((tokens.cached, tokens.handed_over), (None, Some(180)));
+        for record in &mut run.records {
+            (record.prompt_tokens, record.cached_tokens) = (17, Some(16));
+        }
+        let tokens = Summary::of(&run).tokens;
+        assert_eq!((tokens.cached, tokens.handed_over), (Some(320), None));
+    }
+
+    #[test]
     fn counts_and_tokens_are_those_of_the_main_load() {
         let mut run = run(vec![
             record("0 100 150"),
@@ -277,6 +317,7 @@ mod tests {
             input: 10,
             output: 2,
             cached: Some(4),
+            handed_over: None,
             per_event: Some(1.0),
             coalesced_share: Some(0.0),
         };

@@ -120,6 +120,7 @@ impl Relay {
             && let Poll::Ready(ended) = beside.as_mut().poll(context)
         {
             self.beside = None;
+            self.assigned.first_mut().map(Assigned::worked);
             if let Err(fault) = ended {
                 self.visit.end(Ending::Broken);
                 return Poll::Ready(Some(Err(fault)));

@@ -132,6 +132,7 @@ impl Journey {
                 ended = &mut leg, if !prefilled => {
                     prefilled = true;
                     self.timing.prefill_ended = Some(Instant::now());
+                    self.prefill.worked();
                     if let Err(end) = ended {
                         return self.prefill_failed(end).await;
                     }
@@ -147,6 +148,7 @@ impl Journey {
                 ended = &mut leg => {
                     prefilled = true;
                     self.timing.prefill_ended = Some(Instant::now());
+                    self.prefill.worked();
                     if let Err(end) = ended {
                         return self.prefill_failed(end).await;
                     }

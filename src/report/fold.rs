@@ -35,6 +35,9 @@ pub(super) fn token_words(reported: &Reported<'_>) -> String {
     if let Some(cached) = tokens.cached {
         words += &format!(", {} of the input from a cache", count(cached));
     }
+    if let Some(handed) = tokens.handed_over {
+        words += &format!(", {} of the input handed over by prefill nodes", count(handed));
+    }
     if let Some(per_event) = tokens.per_event {
         words += &format!("; {per_event:.2} per event");
     }

@@ -180,6 +180,7 @@ pub fn summary(run: &Run) -> Summary {
             input: 4950,
             output: 36,
             cached: Some(0),
+            handed_over: None,
             per_event: Some(1.0),
             coalesced_share: Some(0.0278),
         },

@@ -1,6 +1,8 @@
-//! A simulated prefill/decode cluster of known truth behind one HTTP socket: prefill nodes, one KV link
-//! and decode nodes whose times follow a stated cost model, speaking vLLM's OpenAI API and metrics. The
-//! truth log says what each request really met, so that a client's numbers can be held against it.
+//! A simulated PD cluster of known truth: nodes whose times follow a stated cost model, speaking vLLM's OpenAI
+//! API and metrics. [`run_nodes`] gives each node a socket of its own: it really holds KV, hands it over in every
+//! dialect of the proxies in use, or by a store, and can be made to fail. The truth log says what each request
+//! really met at each node, so that a client's numbers can be held against it. [`run`] puts a whole cluster behind
+//! one socket, with a scheduler inside; it knows neither store nor faults.
 //! Deliberately absent: threads, runtimes and files; the caller decides where it runs and what is kept.
 
 mod answer;

@@ -3,9 +3,12 @@
 //! Deliberately absent: reading files, and anything about how requests travel.
 
 mod arrival;
+mod byte_pairs;
 mod custom;
 mod dataset_error;
+mod direct;
 mod numpy_generator;
+mod pieces;
 mod python_random;
 mod random;
 mod reencode;

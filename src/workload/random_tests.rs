@@ -1,6 +1,6 @@
 use super::*;
 use crate::workload::Ends;
-use crate::workload::testing::{counter, made, tokenizer, vectors};
+use crate::workload::testing::{counter, known_tokenizers, made, tokenizer, vectors};
 use proptest::prelude::*;
 
 fn requests(random: &Random, counter: &TokenCounter) -> Vec<Request> {
@@ -23,6 +23,15 @@ fn prompts_equal_those_of_vllm_in_text_and_length() {
             form: RandomForm::Text,
         };
         assert_eq!(made(&requests(&random, &counter)), case.made, "{random:?}");
+    }
+}
+
+#[test]
+fn short_cuts_change_no_prompt() {
+    for tokenizer in known_tokenizers() {
+        let random = Random { num_prompts: 60, prefix_len: 5, ..Random::default() };
+        let made = |reencoder| random.by_tokenizer(&reencoder, &tokenizer, &|_, _| ()).unwrap();
+        assert_eq!(made(Reencoder::new(&tokenizer)), made(Reencoder::thorough(&tokenizer)));
     }
 }
 

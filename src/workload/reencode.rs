@@ -2,61 +2,50 @@
 //! cut where its text is certain to be cut by the tokenizer, whatever stands around, so that only the part
 //! that changed is encoded again. Where that certainty is lacking, the whole text is encoded.
 
+use super::direct::Direct;
+use super::pieces::Class;
 use super::{DatasetError, Ends, Tokenizer};
 
 /// Decodes and encodes with one tokenizer.
 pub(super) struct Reencoder<'a> {
     tokenizer: &'a Tokenizer,
-    cuts: Option<Cuts>,
+    known: Option<Known>,
 }
 
-/// Facts about each token of a tokenizer that cuts text between a letter, and a space with a letter behind it.
-///
-/// For the patterns of [`PATTERNS`] this cut is certain: whatever matches a letter cannot go on to match the
-/// space, nothing looks back, and nothing looks ahead beyond a run of spaces. Byte-pair merges stay within
-/// the pieces of the pattern, and both sides of the cut are ASCII, so that UTF-8 and NFC do not reach over it.
-struct Cuts {
-    /// Text of each token, by id.
-    bytes: Vec<Vec<u8>>,
-    /// The text ends with an ASCII letter, by id.
-    ends_in_letter: Vec<bool>,
-    /// The text begins with a space and an ASCII letter, by id.
-    begins_a_word: Vec<bool>,
+/// What is known about a tokenizer whose steps are known, and about each of its tokens.
+struct Known {
+    direct: Direct,
+    texts: Texts,
+    /// What a token ends with, by id: `Letter`, `Number` or `Other` if this is certain whatever stands before it.
+    ends: Vec<Option<Class>>,
+    /// What a token begins with, by id, if it is an ASCII character that cannot be inside of an added token.
+    begins: Vec<Option<Class>>,
+    /// Nothing but letters, the first of which cannot be inside of an added token, and which NFC leaves alone; by id.
+    letters: Vec<bool>,
+    /// Bytes of the longest token with a letter at its end, where a piece that is a token is left whole; else 0.
+    longest_whole: usize,
 }
-
-/// Patterns of which the above was checked: those of Llama 3, Qwen 2 and 3, and OpenAI's cl100k. The pattern of
-/// GPT-2 is part of the pre-tokenizer `ByteLevel`.
-const PATTERNS: [&str; 4] = [
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+",
-    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
-];
 
 impl<'a> Reencoder<'a> {
     pub(super) fn new(tokenizer: &'a Tokenizer) -> Self {
-        let cuts = tokenizer.cuts_at_words(&PATTERNS).then(|| Cuts::of(tokenizer));
-        Self { tokenizer, cuts }
+        Self { tokenizer, known: Direct::new(tokenizer).map(|direct| Known::new(tokenizer, direct)) }
     }
 
     /// The same without short cuts: what the tests compare with.
     #[cfg(test)]
     pub(super) fn thorough(tokenizer: &'a Tokenizer) -> Self {
-        Self { tokenizer, cuts: None }
+        Self { tokenizer, known: None }
     }
 
     #[cfg(test)]
     pub(super) fn is_fast(&self) -> bool {
-        self.cuts.is_some()
+        self.known.is_some()
     }
 
     /// The text of tokens.
     pub(super) fn decode(&self, ids: &[u32]) -> Result<String, DatasetError> {
-        let Some(cuts) = &self.cuts else { return self.tokenizer.decode(ids) };
-        let mut bytes = Vec::with_capacity(ids.len() * 6);
-        for id in ids {
-            bytes.extend_from_slice(cuts.bytes.get(*id as usize).map_or(&[], Vec::as_slice));
-        }
+        let Some(facts) = &self.known else { return self.tokenizer.decode(ids) };
+        let bytes = facts.texts.of(ids);
         Ok(String::from_utf8(bytes)
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
     }
@@ -65,41 +54,159 @@ impl<'a> Reencoder<'a> {
     pub(super) fn reencode(&self, ids: &[u32], known: usize) -> Result<Vec<u32>, DatasetError> {
         let known = known.min(ids.len());
         let cut = (1..known).rev().find(|at| self.is_cut(ids[at - 1], ids[*at])).unwrap_or(0);
+        // Near the end what follows may well change the tokens, so that a joint further back is the second try.
+        for back in [4, 16] {
+            let joints = cut + 1..(known + 1).saturating_sub(back);
+            let Some(joint) =
+                joints.rev().find(|at| self.known.as_ref().is_some_and(|known| known.is_joint(ids, *at)))
+            else {
+                break;
+            };
+            let all = self.encode_from(ids, joint)?;
+            if all.get(joint) == Some(&ids[joint]) {
+                return Ok(all);
+            }
+        }
+        self.encode_from(ids, cut)
+    }
+
+    /// Tokens up to a place, and behind it those of the text of the others.
+    fn encode_from(&self, ids: &[u32], at: usize) -> Result<Vec<u32>, DatasetError> {
         let mut all = Vec::with_capacity(ids.len() + 8);
-        all.extend_from_slice(&ids[..cut]);
-        self.encode_into(&ids[cut..], &mut all)?;
+        all.extend_from_slice(&ids[..at]);
+        self.encode_into(&ids[at..], &mut all)?;
         Ok(all)
     }
 
     /// The tokens of the text of tokens, appended.
     pub(super) fn encode_into(&self, ids: &[u32], all: &mut Vec<u32>) -> Result<(), DatasetError> {
         if !ids.is_empty() {
-            all.extend(self.tokenizer.encode(&self.decode(ids)?, Ends::Bare)?);
+            let text = self.decode(ids)?;
+            if !self.known.as_ref().is_some_and(|known| known.direct.encode_into(&text, all)) {
+                all.extend(self.tokenizer.encode(&text, Ends::Bare)?);
+            }
         }
         Ok(())
     }
 
-    /// Whether the text of two tokens in a row is certain to be cut between them.
+    /// Whether the text of two tokens in a row is certain to be cut between them, whatever stands around.
+    ///
+    /// In each known pattern a run of letters or of numbers ends a piece, a run of others ends one before a space or a
+    /// number, and nothing looks back, nor ahead beyond a run of spaces. Byte-pair merges stay within a piece. What
+    /// begins behind the cut is ASCII, so that neither UTF-8 nor NFC reaches over it, and no added token does.
     pub(super) fn is_cut(&self, before: u32, after: u32) -> bool {
-        self.cuts.as_ref().is_some_and(|cuts| {
-            let is = |facts: &[bool], id: u32| facts.get(id as usize).copied().unwrap_or(false);
-            is(&cuts.ends_in_letter, before) && is(&cuts.begins_a_word, after)
+        self.known.as_ref().is_some_and(|known| {
+            let is = |facts: &[Option<Class>], id: u32| facts.get(id as usize).copied().flatten();
+            match (is(&known.ends, before), is(&known.begins, after)) {
+                (Some(Class::Letter), Some(after)) => after != Class::Letter,
+                (Some(Class::Number), Some(after)) => after != Class::Number,
+                (Some(Class::Other), Some(after)) => matches!(after, Class::Space | Class::Number),
+                _ => false,
+            }
         })
     }
 }
 
-impl Cuts {
-    fn of(tokenizer: &Tokenizer) -> Self {
+impl Known {
+    /// Whether tokens of a text, two of them around this place, stay as they are before it whatever comes later, if the
+    /// text behind it begins with the same token when it is encoded alone.
+    ///
+    /// Both are letters, so that the piece goes on over the place, or was certain to end there. Byte pairs merge within
+    /// a piece in the order of ranks; a merge over a boundary that is left would be one of the two tokens around it,
+    /// encoded alone, and so tokens are those of a piece if each two neighbours are those of their own text. Before
+    /// the place they are, for they were it with the text that was there; behind it they are, for they were made of
+    /// their text; over it they are, for they are the same two as before. A piece that is left whole because it is a
+    /// token is not made by merges; letters before the place that are longer than any such token rule this out.
+    fn is_joint(&self, ids: &[u32], at: usize) -> bool {
+        let is_letters = |id: &u32| self.letters.get(*id as usize).copied().unwrap_or(false);
+        let before = ids[..at].iter().rev().take_while(|id| is_letters(id));
+        let mut lengths = before.scan(0, |length, id| {
+            *length += self.texts.length(*id);
+            Some(*length)
+        });
+        is_letters(&ids[at]) && lengths.any(|length| self.longest_whole < length)
+    }
+
+    fn new(tokenizer: &Tokenizer, direct: Direct) -> Self {
         let bytes: Vec<Vec<u8>> = (0..tokenizer.len()).map(|id| tokenizer.bytes_of(id)).collect();
         // A token that was added is found in a text by a rule of its own.
-        let plain = |id: usize| !tokenizer.is_added(id as u32);
-        let letter = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphabetic);
-        let facts = bytes.iter().enumerate();
-        let ends_in_letter = facts.clone().map(|(id, text)| plain(id) && letter(text.last())).collect();
-        let begins_a_word =
-            facts.map(|(id, text)| plain(id) && text.first() == Some(&b' ') && letter(text.get(1))).collect();
-        Self { bytes, ends_in_letter, begins_a_word }
+        let plain = |(id, text)| (!tokenizer.is_added(id)).then_some(text);
+        let texts = (0..).zip(bytes.iter().map(Vec::as_slice));
+        let ends = texts.clone().map(|text| {
+            let class = direct.class(last_char(plain(text)?)?);
+            matches!(class, Class::Letter | Class::Number | Class::Other).then_some(class)
+        });
+        let letters = texts.clone().map(|text| {
+            let is_letters = |text: &[u8]| {
+                let free = text.first().is_some_and(|first| !direct.is_inside_added(*first));
+                let is_letters = |text: &str| text.chars().all(|c| direct.class(c) == Class::Letter);
+                free && std::str::from_utf8(text)
+                    .is_ok_and(|text| is_letters(text) && !direct.is_changed(text))
+            };
+            plain(text).is_some_and(is_letters)
+        });
+        let begins = texts.clone().map(|text| {
+            let first = plain(text)?.first().filter(|byte| byte.is_ascii())?;
+            (!direct.is_inside_added(*first)).then(|| direct.class(char::from(*first)))
+        });
+        let ends_whole = |text: &[u8]| last_char(text).is_some_and(|c| direct.class(c) == Class::Letter);
+        let lengths = bytes.iter().filter(|text| ends_whole(text)).map(Vec::len);
+        let longest_whole = lengths.max().filter(|_| direct.ignores_merges()).unwrap_or(0);
+        let (ends, begins, letters) = (ends.collect(), begins.collect(), letters.collect());
+        Self { direct, texts: Texts::new(&bytes), ends, begins, letters, longest_whole }
     }
+}
+
+/// Texts of tokens, by id.
+struct Texts {
+    /// All in a row, and then [`SHORT`] bytes more.
+    bytes: Vec<u8>,
+    /// Where each begins, and the end.
+    starts: Vec<usize>,
+}
+
+/// So many bytes are copied at once wherever a text is not longer, which is faster than to copy just as many as it has.
+const SHORT: usize = 16;
+
+impl Texts {
+    fn new(texts: &[Vec<u8>]) -> Self {
+        let (mut bytes, mut starts) = (Vec::new(), vec![0]);
+        for text in texts {
+            bytes.extend_from_slice(text);
+            starts.push(bytes.len());
+        }
+        bytes.extend_from_slice(&[0; SHORT]);
+        Self { bytes, starts }
+    }
+
+    /// How many bytes the text of a token has that is known to exist.
+    fn length(&self, id: u32) -> usize {
+        self.starts[id as usize + 1] - self.starts[id as usize]
+    }
+
+    /// The texts of tokens, joined.
+    fn of(&self, ids: &[u32]) -> Vec<u8> {
+        let place = |id: &u32| Some((*self.starts.get(*id as usize)?, *self.starts.get(*id as usize + 1)?));
+        let places = || ids.iter().filter_map(place);
+        let length: usize = places().map(|(start, end)| end - start).sum();
+        let mut all = Vec::with_capacity(length + SHORT);
+        for (start, end) in places() {
+            if end - start <= SHORT {
+                let behind = all.len() + (end - start);
+                all.extend_from_slice(&self.bytes[start..start + SHORT]);
+                all.truncate(behind);
+            } else {
+                all.extend_from_slice(&self.bytes[start..end]);
+            }
+        }
+        all
+    }
+}
+
+/// The last character of bytes that may be no UTF-8 elsewhere.
+fn last_char(bytes: &[u8]) -> Option<char> {
+    let start = bytes.iter().rposition(|byte| byte & 0xc0 != 0x80)?;
+    std::str::from_utf8(&bytes[start..]).ok()?.chars().next()
 }
 
 /// A ring of tokens of which the text of any arc is encoded at little cost: the parts between cuts are encoded

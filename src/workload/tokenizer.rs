@@ -1,7 +1,10 @@
+use super::pieces::Pattern;
 use super::tokenizer_config::TokenizerConfig;
 use super::{ChatTemplate, DatasetError};
 use jiff::civil::DateTime;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::HashMap;
 use std::fmt;
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, ModelWrapper, PostProcessor};
@@ -27,6 +30,21 @@ pub struct TokenizerFiles<'a> {
     pub special_tokens_map: Option<&'a [u8]>,
     /// `chat_template.jinja`, where there is one.
     pub chat_template: Option<&'a [u8]>,
+}
+
+/// What a byte-pair model consists of.
+pub(super) struct Model {
+    /// Ids of the tokens, without those added.
+    pub(super) vocabulary: HashMap<String, u32>,
+    /// Pairs of tokens, the first to be merged first.
+    pub(super) merges: Vec<(String, String)>,
+    /// A piece that is a token is left whole, whatever its merges would make of it.
+    pub(super) ignores_merges: bool,
+}
+
+#[derive(Deserialize)]
+struct Merges {
+    merges: Vec<(String, String)>,
 }
 
 /// Whether a text gets the tokens around it that the model wants, such as a beginning of sequence.
@@ -132,38 +150,59 @@ impl Tokenizer {
         bytes.unwrap_or_else(|| token.into_bytes())
     }
 
-    /// Whether this is a byte-level BPE that cuts text by one of `patterns`, or by that of GPT-2, and whose added
-    /// tokens cannot reach over a cut between words.
-    pub(super) fn cuts_at_words(&self, patterns: &[&str]) -> bool {
-        let described = |part: Result<Value, serde_json::Error>| part.unwrap_or_default();
-        let pre = described(serde_json::to_value(self.inner.get_pre_tokenizer()));
+    /// The pattern and the model of a byte-level BPE that cuts text by a known pattern and decodes to what it was made
+    /// of, and of which nothing else has a say: neither chance, nor unknown tokens, nor spaces around added tokens.
+    pub(super) fn known_steps(&self) -> Option<(Pattern, Model)> {
+        let ModelWrapper::BPE(bpe) = self.inner.get_model() else { return None };
+        let is_empty = |affix: &Option<String>| affix.as_deref().unwrap_or_default().is_empty();
+        let is_plain = bpe.dropout.is_none()
+            && is_empty(bpe.get_continuing_subword_prefix())
+            && is_empty(&bpe.end_of_word_suffix);
+        let normalizer = described(self.inner.get_normalizer());
+        let added = self.inner.get_added_vocabulary().get_added_tokens_decoder();
+        let is_known = is_plain
+            && (normalizer.is_null() || self.normalises())
+            && described(self.inner.get_decoder())["type"] == "ByteLevel"
+            && added.values().all(|token| !token.lstrip && !token.rstrip && !token.single_word);
+        let pattern = self.pattern().filter(|_| is_known)?;
+        let vocabulary = self.inner.get_vocab(false);
+        // The crate shows merges only when it writes the model out, and then prints a line about ids left out.
+        let has_holes = vocabulary.values().any(|id| vocabulary.len() <= *id as usize);
+        if has_holes {
+            return None;
+        }
+        let merges = serde_json::to_vec(self.inner.get_model()).ok()?;
+        let Merges { merges } = serde_json::from_slice(&merges).ok()?;
+        let ignores_merges = bpe.ignore_merges;
+        Some((pattern, Model { vocabulary, merges, ignores_merges }))
+    }
+
+    /// Whether text is brought to NFC, and nothing more, before it is cut.
+    pub(super) fn normalises(&self) -> bool {
+        described(self.inner.get_normalizer())["type"] == "NFC"
+    }
+
+    /// The texts of the tokens that were added to the vocabulary.
+    pub(super) fn added_texts(&self) -> impl Iterator<Item = &String> {
+        self.inner.get_added_vocabulary().get_vocab().keys()
+    }
+
+    /// The pattern that text is cut by, where it is a known one and bytes are all that comes behind it.
+    fn pattern(&self) -> Option<Pattern> {
+        let pre = described(self.inner.get_pre_tokenizer());
         let bytes = |pre: &Value, regex: bool| {
             pre["type"] == "ByteLevel" && pre["add_prefix_space"] == false && pre["use_regex"] == regex
         };
-        let splits = |pre: &Value| {
-            let pattern = pre["pattern"]["Regex"].as_str().unwrap_or_default();
-            pre["type"] == "Split"
-                && pre["behavior"] == "Isolated"
-                && pre["invert"] == false
-                && patterns.contains(&pattern)
-        };
-        let parts = pre["pretokenizers"].as_array().map_or(&[][..], Vec::as_slice);
-        let by_words =
-            bytes(&pre, true) || matches!(parts, [split, last] if splits(split) && bytes(last, false));
-        let normalizer = described(serde_json::to_value(self.inner.get_normalizer()));
-        let decoder = described(serde_json::to_value(self.inner.get_decoder()));
-        let merges = match self.inner.get_model() {
-            ModelWrapper::BPE(model) => model.dropout.is_none(),
-            _ => false,
-        };
-        let added = self.inner.get_added_vocabulary().get_added_tokens_decoder();
-        by_words
-            && merges
-            && (normalizer.is_null() || normalizer["type"] == "NFC")
-            && decoder["type"] == "ByteLevel"
-            && added.values().all(|token| {
-                !token.lstrip && !token.rstrip && !token.single_word && !token.content.contains(' ')
-            })
+        if bytes(&pre, true) {
+            return Some(Pattern::Gpt2);
+        }
+        match pre["pretokenizers"].as_array().map_or(&[][..], Vec::as_slice) {
+            [split, last] if pre["type"] == "Sequence" && split["type"] == "Split" && bytes(last, false) => {
+                let is_plain = split["behavior"] == "Isolated" && split["invert"] == false;
+                Pattern::of(split["pattern"]["Regex"].as_str()?).filter(|_| is_plain)
+            }
+            _ => None,
+        }
     }
 
     /// How a conversation becomes a prompt, where the model says so.
@@ -180,12 +219,17 @@ impl fmt::Debug for Tokenizer {
 
 /// The byte that a character of a byte-level vocabulary stands for: itself where it is printable, else the
 /// next free character from 256 on.
-fn byte_of(c: char) -> Option<u8> {
+pub(super) fn byte_of(c: char) -> Option<u8> {
     let printable = |byte: u8| matches!(byte, 33..=126 | 161..=172 | 174..=255);
     match u8::try_from(u32::from(c)) {
         Ok(byte) => printable(byte).then_some(byte),
         Err(_) => (0..=u8::MAX).filter(|byte| !printable(*byte)).nth(u32::from(c) as usize - 256),
     }
+}
+
+/// A part of a tokenizer, as `tokenizer.json` has it.
+fn described(part: impl Serialize) -> Value {
+    serde_json::to_value(part).unwrap_or_default()
 }
 
 fn unusable(error: &dyn fmt::Display) -> DatasetError {

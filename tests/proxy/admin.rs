@@ -104,8 +104,8 @@ async fn a_removed_instance_ends_what_it_has() {
 
 #[tokio::test(start_paused = true)]
 async fn keys_appear_nowhere() {
-    let echo = format!(r#"{{"error":{{"message":"no such path"}}}}"#);
-    let (p, d) = (Fake::start(vec![prefilled(0)]), Fake::start(vec![json(404, &echo, 0)]));
+    let echo = r#"{"error":{"message":"`Bearer canary-instance` is not known here"}}"#;
+    let (p, d) = (Fake::start(vec![prefilled(0)]), Fake::start(vec![json(401, echo, 0)]));
     let mut config = with_key(&p, &d, &[]);
     config.instance_key = Some(Secret::new("canary-instance"));
     assert!(!format!("{config:?}").contains("canary"));
@@ -125,7 +125,7 @@ async fn keys_appear_nowhere() {
         seen.push_str(&answer.head);
         seen.push_str(&answer.text);
     }
-    assert!(!seen.contains("canary"), "{seen}");
+    assert!(seen.contains("`Bearer [redacted]` is not known here") && !seen.contains("canary"), "{seen}");
     for got in p.got().iter().chain(&d.got()) {
         assert_eq!(got.header("authorization"), Some("Bearer canary-instance"));
         assert_eq!(got.header("x-api-key"), None);

@@ -44,6 +44,8 @@ async fn concurrent_legs_leave_at_once() {
     // The head waits for the first good sign of the prefill leg.
     assert_eq!((status, begun.elapsed()), (200, Duration::from_millis(40)));
     assert!(head.contains("prefill;dur=40.000"), "{head}");
+    let working: Vec<_> = proxy.status().await["instances"].as_array().unwrap().clone();
+    assert_eq!((&working[0]["in_flight"], &working[1]["in_flight"]), (&0.into(), &1.into()));
     assert!(client.chunk().await.unwrap().starts_with(&token("a")));
     let (prefill, decode) = (p.got().remove(0), d.got().remove(0));
     assert_eq!((prefill.at, decode.at), (begun, begun));

@@ -1,7 +1,8 @@
-//! A simulated cluster beside the client, with its log of what it really did.
+//! A simulated node beside the client, one that prefills and decodes, with its log of what it really did.
 
+use pdbench::cluster::Role;
 use pdbench::runtime::{Clock, Stop, StopHandle, Worker, Workers, stop_channel};
-use pdbench::sim::{Config, Totals, Truth, TruthSink};
+use pdbench::sim::{Config, SimNode, Totals, Truth, TruthSink};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -29,7 +30,8 @@ impl Cluster {
         let kept = Arc::clone(&lines);
         let sink: TruthSink = Box::new(move |line| kept.lock().unwrap().push(line.to_string()));
         let (stop, signal) = stop_channel();
-        let serving = pdbench::sim::run(listener, config, Clock::start(), Some(sink), signal);
+        let nodes = vec![SimNode { role: Role::Mixed, listener }];
+        let serving = pdbench::sim::run_nodes(nodes, config, Clock::start(), Some(sink), signal);
         Ok(Self { address, lines, stop, worker: workers.start("sim", serving)? })
     }
 

@@ -49,6 +49,17 @@ async fn kv_of_a_prefill_node_reaches_a_decode_node_by_the_store() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lone_request_by_the_store_takes_what_the_cost_model_says() {
+    // 992 us and 1008 us of link: the prefill node answers at a whole millisecond, so that nothing is rounded.
+    let config = config(&[("kv-bytes-per-token", "25000"), ("link-latency-ms", "1.008")]);
+    let exact = config.cost.lone_ttft_by_store(1000);
+    let nodes = Nodes::start(config);
+    let body = ask(&prompt(1000, 0), 2);
+    nodes.post(P, prefill_leg(&body, Value::Null)).await;
+    assert_eq!(nodes.post(D, body).await.token_times()[0], tick(exact));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_decode_node_without_kv_computes_the_prompt_itself() {
     for parameters in [&[][..], &[("no-kv-store", "true")]] {
         let config = config(parameters);

@@ -33,8 +33,6 @@ pub(super) struct ProxyArgs {
     /// Model name for /v1/models while no instance answers
     #[arg(long, short)]
     model: Option<String>,
-    #[command(flatten)]
-    instances: Instances,
     /// How the legs are spoken [default: lmcache after --prefiller-host or --decoder-host, nixl-pull after
     /// --prefiller-hosts or --decoder-hosts, nixl-push after --prefill-engine-id, else plain]
     #[arg(long, value_name = "NAME", long_help = dialect_help())]
@@ -88,18 +86,21 @@ pub(super) struct ProxyArgs {
     /// Copies of that request's decode leg
     #[arg(long, value_name = "N", requires = "benchmark_mode")]
     repeat_d_times: Option<u32>,
-    #[command(flatten)]
-    patience: Patience,
     /// Accepted and without effect: what failed is not sent again
     #[arg(long, value_name = "N")]
     max_retries: Option<u32>,
     /// Accepted and without effect: what failed is not sent again
     #[arg(long, value_name = "SECONDS")]
     retry_delay: Option<f64>,
+    #[command(flatten)]
+    instances: Instances,
+    #[command(flatten)]
+    patience: Patience,
 }
 
 /// How long is waited for what.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Patience")]
 struct Patience {
     /// Between two checks of an instance that is up, in seconds [default: 5]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]

@@ -12,8 +12,11 @@ mod tests;
 
 use super::sim::SimParameters;
 use super::{at_least_one, usage};
-use crate::command::{DatasetPlan, Error, Plan, ProbePrompt, RepeatPlan, Salt, ServePlan, WarmupPrompts};
+use crate::command::{
+    DatasetPlan, Error, Plan, ProbePrompt, RepeatPlan, Salt, ServePlan, SimPlan, WarmupPrompts,
+};
 use crate::sim::Config;
+use crate::wire::dialect::Dialect;
 use clap::{Args, ValueEnum};
 
 /// Loads a server, or the embedded simulated cluster, and measures it.
@@ -57,9 +60,13 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Load")]
     workers: Option<usize>,
 
-    /// Use the embedded simulated cluster, with so many prefill and decode nodes [default: 1p1d]
+    /// Use the embedded simulated cluster, with so many prefill and decode nodes behind the real proxy, or with so many
+    /// nodes that do both (2m) [default: 1p1d]
     #[arg(long, value_name = "TOPOLOGY", num_args = 0..=1, default_missing_value = "1p1d", help_heading = "Simulated cluster")]
     sim: Option<crate::cluster::Topology>,
+    /// How the proxy speaks to the embedded cluster's nodes
+    #[arg(long, default_value = "nixl-pull", value_name = "NAME", help_heading = "Simulated cluster")]
+    sim_dialect: Dialect,
     #[command(flatten)]
     parameters: SimParameters<true>,
 }
@@ -152,7 +159,8 @@ impl ServeArgs {
             ..self.parameters.config
         };
         let tokenizer = self.target.tokenizer();
-        let target = self.target.plan(embedded.then_some(config), api_key)?;
+        let sim = SimPlan { dialect: self.sim_dialect, ..SimPlan::embedded(config) };
+        let target = self.target.plan(embedded.then_some(sim), api_key)?;
         Ok(ServePlan {
             target: target.target,
             headers: target.headers,

@@ -1,6 +1,5 @@
 use crate::cli::usage;
-use crate::command::{Error, TargetPlan, TokenizerPlan, TrustPlan};
-use crate::sim;
+use crate::command::{Error, SimPlan, TargetPlan, TokenizerPlan, TrustPlan};
 use crate::wire::{Endpoint, Secret, Target, TargetError};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -121,7 +120,7 @@ impl TargetArgs {
 
     pub(super) fn plan(
         self,
-        embedded: Option<sim::Config>,
+        embedded: Option<SimPlan>,
         api_key: Option<&str>,
     ) -> Result<TargetSettings, Error> {
         let endpoint = self.api();
@@ -134,7 +133,7 @@ impl TargetArgs {
         let dressed = self.dressed(Target::parse("127.0.0.1").map_err(wrong)?)?;
         let headers = dressed.headers().to_vec();
         let target = match embedded {
-            Some(config) => TargetPlan::Embedded(Box::new(config)),
+            Some(sim) => TargetPlan::Embedded(Box::new(sim)),
             None => TargetPlan::Remote(self.remote(&path, api_key)?),
         };
         let trust = self.trust(&target)?;
@@ -179,6 +178,11 @@ impl TargetArgs {
         })
     }
 
+    /// Another place, dressed like the target.
+    pub(super) fn at(&self, url: &str, api_key: Option<&str>) -> Result<Target, Error> {
+        self.at_path(url, self.api().path(), api_key)
+    }
+
     fn remote(&self, path: &str, api_key: Option<&str>) -> Result<Target, Error> {
         let url = self.base_url.clone().unwrap_or_else(|| {
             let host = self.host.as_deref().unwrap_or("127.0.0.1");
@@ -189,15 +193,10 @@ impl TargetArgs {
             };
             format!("http://{host}:{}", self.port.unwrap_or(8000))
         });
-        self.reached_at(&url, path, api_key)
+        self.at_path(&url, path, api_key)
     }
 
-    /// Another place, dressed like the target.
-    pub(super) fn at(&self, url: &str, api_key: Option<&str>) -> Result<Target, Error> {
-        self.reached_at(url, self.api().path(), api_key)
-    }
-
-    fn reached_at(&self, url: &str, path: &str, api_key: Option<&str>) -> Result<Target, Error> {
+    fn at_path(&self, url: &str, path: &str, api_key: Option<&str>) -> Result<Target, Error> {
         let target = Target::parse(url).and_then(|target| target.for_endpoint(path)).map_err(wrong)?;
         let target = self.dressed(target)?;
         match api_key.filter(|key| !key.is_empty()) {

@@ -57,8 +57,8 @@ fn a_rate_alone_stays_embedded_and_a_target_does_not() {
         assert_eq!((plan.arrivals, sonnet.num_prompts), (ArrivalProcess::AllAtOnce, 1000));
     }
     let simulated = plan("--sim 2p4d --model m");
-    let TargetPlan::Embedded(config) = simulated.target else { panic!("not embedded") };
-    assert_eq!((config.topology.to_string().as_str(), config.model.as_str()), ("2p4d", "m"));
+    let TargetPlan::Embedded(sim) = simulated.target else { panic!("not embedded") };
+    assert_eq!((sim.config.topology.to_string().as_str(), sim.config.model.as_str()), ("2p4d", "m"));
 }
 
 #[test]

@@ -66,6 +66,7 @@ fn counts(reported: &Reported<'_>) -> Vec<Row> {
         ("input", Some(summary.tokens.input as f64)),
         ("output", Some(summary.tokens.output as f64)),
         ("cached", summary.tokens.cached.map(|n| n as f64)),
+        ("handed_over", summary.tokens.handed_over.map(|n| n as f64)),
         ("per_event", summary.tokens.per_event),
         ("coalesced_share", summary.tokens.coalesced_share),
     ];
