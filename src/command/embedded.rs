@@ -44,7 +44,14 @@ impl<T> Running<T> {
 
 impl Bound {
     /// Binds a port for each node and, before nodes of two roles, the proxy's.
+    ///
+    /// # Errors
+    /// A port is taken, or a parameter names a node that there is none of.
     pub(super) fn bind(plan: &SimPlan) -> Result<Self, Error> {
+        plan.config.check().map_err(|why| {
+            let help = "nodes of a role are counted from 0: the second decode node is decode:1";
+            Error::new(Exit::Usage, why).help(help)
+        })?;
         let bind = |port| {
             listen_std(SocketAddr::new(plan.address.ip(), port)).map_err(|error| taken(plan, port, error))
         };
@@ -95,7 +102,7 @@ impl Bound {
             let nodes = self.nodes.into_iter().filter_map(|(role, _, listener)| {
                 Some(SimNode { role, listener: TcpListener::from_std(listener).ok()? })
             });
-            sim::run_nodes(nodes.collect(), config, clock, truth, signal).await
+            sim::run(nodes.collect(), config, clock, truth, signal).await
         };
         let cluster = Running { stop, worker: workers.start("sim", serving).map_err(failed)? };
         let Some((_, listener)) = self.proxy else { return Ok(Embedded { cluster, proxy: None }) };

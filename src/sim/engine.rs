@@ -108,7 +108,6 @@ impl Engine {
         match command {
             Command::Submit(number, job) => self.waiting.push_back(Sequence::new(number, job)),
             Command::Cancel(number) => self.cancel(number),
-            Command::ResetCache => self.pool.lock().reset(),
         }
         self.count_places();
     }
