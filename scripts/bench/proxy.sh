@@ -5,6 +5,7 @@
 # usage: scripts/bench/proxy.sh [STREAMS]     default 500 concurrent streams
 # environment: PDBENCH_PYTHON   a Python that has fastapi, uvicorn and aiohttp; without it one is made by venv
 #              RELAYS           which to measure, default "proxy python"
+#              WIDE=1           3,000 streams at a time, an event a second each, and nothing else
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -51,7 +52,7 @@ upstream() { # GAP_MS BURST: two instances; sets $prefill and $decode
 relay() { # proxy | python: sets $port and $relay
     port=$(free_port)
     if [[ $1 == proxy ]]; then
-        "$pdbench" proxy --port "$port" --prefill "127.0.0.1:$prefill" --decode "127.0.0.1:$decode" >/dev/null &
+        "$pdbench" proxy --port "$port" --prefill "127.0.0.1:$prefill" --decode "127.0.0.1:$decode" >/dev/null 2>&1 &
     else
         "$python" "$bench/relay-aiohttp.py" "$port" "http://127.0.0.1:$prefill" "http://127.0.0.1:$decode" &
     fi
@@ -63,7 +64,7 @@ relay() { # proxy | python: sets $port and $relay
 load() { # PORT REQUESTS TOKENS RATE NAME
     "$pdbench" serve --base-url "http://127.0.0.1:$1" --model bench --dataset-name sonnet --sonnet-input-len 64 \
         --sonnet-prefix-len 20 --sonnet-output-len "$3" --num-prompts "$2" --rate "$4" --ignore-eos \
-        --output-dir "runs-$5" >"$5.out" || true
+        --output-dir "runs-$5" >"$5.out" 2>/dev/null || true
     grep -E '^(VALID|INVALID)' "$5.out" | head -1 | cut -c1-100
 }
 median_ttft() { "$python" - "$1" <<'PY'
@@ -87,6 +88,14 @@ cpu_per_event() { # NAME WHICH REQUESTS TOKENS RATE
 }
 
 relays=${RELAYS:-proxy python}
+if [[ -n ${WIDE:-} ]]; then
+    upstream 1000 1
+    for which in $relays; do
+        # Each stream lasts 30 s.
+        cpu_per_event wide "$which" 4500 30 100
+    done
+    exit
+fi
 upstream 50 1
 for which in $relays; do
     # Each stream lasts 10 s.
@@ -99,12 +108,13 @@ done
 upstream 5 1
 load "$decode" 1000 4 100 direct
 direct=$(median_ttft runs-direct)
+# The prefill leg is one more answer of such an instance: what is left above it is the relay's own.
 for which in $relays; do
     relay "$which"
     load "$port" 1000 4 100 "ttft-$which"
     through=$(median_ttft "runs-ttft-$which")
     awk -v a="$direct" -v b="$through" -v who="$which" \
-        'BEGIN {printf "%-8s TTFT p50 at 100/s: %.3f ms direct, %.3f ms through it, +%.3f ms\n", who, a, b, b - a}'
+        'BEGIN {printf "%-8s TTFT p50 at 100/s: %.3f ms direct, %.3f ms through it: +%.3f ms, of which %.3f ms its own\n", who, a, b, b - a, b - 2 * a}'
     kill "$relay"
     wait "$relay" 2>/dev/null || true
 done

@@ -4,6 +4,7 @@
 mod child;
 mod client;
 mod dataset;
+mod direct;
 mod earlier;
 mod embedded;
 mod ending;
@@ -29,8 +30,8 @@ mod surroundings;
 pub use crate::report::Existing;
 pub use error::{Error, Exit};
 pub use plan::{
-    DatasetPlan, Instance, Plan, ProbePrompt, ProxyPlan, RepeatPlan, RepeatWay, ReportPlan, ResultPlan, Salt,
-    SelftestPlan, ServePlan, SimPlan, TargetPlan, TokenizerPlan, TrustPlan, WarmupPrompts,
+    DatasetPlan, DirectPlan, Instance, Plan, ProbePrompt, ProxyPlan, RepeatPlan, RepeatWay, ReportPlan,
+    ResultPlan, Salt, SelftestPlan, ServePlan, SimPlan, TargetPlan, TokenizerPlan, TrustPlan, WarmupPrompts,
 };
 pub use surroundings::{Interrupt, InterruptedBy, Surroundings};
 

@@ -1,6 +1,7 @@
 //! What a run sends, pass by pass, and its sending.
 
 use super::dataset::Dataset;
+use super::direct::Direct;
 use super::requests::{Writing, probe_request, warmup_request};
 use super::serve::Reached;
 use super::{Error, Exit, ProbePrompt, ServePlan, Surroundings, WarmupPrompts, progress};
@@ -19,7 +20,12 @@ pub(super) struct Passes {
 }
 
 /// Writes every request of the run and sets its time.
-pub(super) fn passes(plan: &ServePlan, reached: &Reached, run_id: &str, dataset: Dataset) -> Passes {
+pub(super) fn passes(
+    plan: &ServePlan,
+    reached: &Reached,
+    run_id: &str,
+    dataset: Dataset,
+) -> Result<Passes, Error> {
     let writing = Writing {
         target: &reached.target,
         endpoint: plan.endpoint,
@@ -55,12 +61,27 @@ pub(super) fn passes(plan: &ServePlan, reached: &Reached, run_id: &str, dataset:
     });
     let warmups = warmups.collect();
     let workload = Workload::new(requests, plan.arrivals, plan.seed, plan.normalise);
-    Passes {
+    let main = match &reached.direct {
+        None => writing.prepare_all(workload.requests),
+        Some(direct) => by_routes(direct, &writing, workload.requests)?,
+    };
+    Ok(Passes {
         probe: probe.map(|request| writing.prepare(&request, "probe")),
         warmups,
         schedule: workload.schedule.offsets().to_vec(),
-        main: writing.prepare_all(workload.requests),
-    }
+        main,
+    })
+}
+
+/// The main load where some of it, or all, goes past the proxy.
+fn by_routes(direct: &Direct, writing: &Writing<'_>, requests: Vec<Request>) -> Result<Vec<Prepared>, Error> {
+    let numbered = requests.into_iter().enumerate();
+    numbered
+        .map(|(nth, request)| match direct.takes(nth) {
+            true => direct.prepare(writing, &request, nth, &nth.to_string()),
+            false => Ok(writing.prepare(&request, &nth.to_string())),
+        })
+        .collect()
 }
 
 /// Warm-ups, then the measured load.

@@ -137,8 +137,23 @@ pub struct ServePlan {
     pub salt: Option<Salt>,
     /// The instances of the deployment, as far as they were named.
     pub nodes: Vec<NodeFacts>,
+    /// Requests that go past the proxy.
+    pub direct: Option<DirectPlan>,
     /// Show progress.
     pub progress: bool,
+}
+
+/// Requests whose legs the client sends itself.
+#[derive(Debug)]
+pub struct DirectPlan {
+    /// Prefill instances; none for those of the embedded cluster.
+    pub prefill: Vec<Instance>,
+    /// Decode instances; none for those of the embedded cluster.
+    pub decode: Vec<Instance>,
+    /// How the legs are spoken; `None` as the embedded cluster's proxy does.
+    pub dialect: Option<Dialect>,
+    /// Every other request goes through the proxy.
+    pub by_turns: bool,
 }
 
 /// What `serve` was asked to do with batches of replicas.

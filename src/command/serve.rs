@@ -2,17 +2,19 @@
 
 use super::client::Client;
 use super::dataset::Making;
-use super::embedded::{Bound, Embedded};
+use super::direct::{self, Direct};
+use super::embedded::{self, Bound, Embedded};
 use super::ending::finish;
 use super::manifest::{Known, manifest, run_id};
 use super::passes::{passes, run_passes};
 use super::preflight::{self, Connections};
 use super::recorder::{Recorder, RunDirectory};
 use super::requests::{salt_text, salted};
-use super::{Error, Exit, ServePlan, Surroundings, TargetPlan};
+use super::{DirectPlan, Error, Exit, Instance, ServePlan, SimPlan, Surroundings, TargetPlan};
 use super::{earlier, input, result_file, secrets};
+use crate::cluster::Role;
 use crate::load::{Live, Load, LoadConfig, Pacing, Place};
-use crate::measure::{Manifest, Stamps};
+use crate::measure::{Comparison, Manifest, Stamps};
 use crate::report;
 use crate::runtime::{Clock, Stop, Workers};
 use crate::wire::Target;
@@ -34,6 +36,8 @@ pub(super) struct Reached {
     model_id: Option<String>,
     embedded: Option<Embedded>,
     simulated: bool,
+    /// How requests go past the proxy, where some do.
+    pub(super) direct: Option<Direct>,
 }
 
 /// Runs a whole benchmark and prints its result.
@@ -63,7 +67,7 @@ pub(super) async fn serve(plan: ServePlan, world: &mut Surroundings) -> Result<E
     dataset.requests = salted(dataset.requests, salt.as_deref(), &dataset.counter);
     raise_descriptor_limit(&plan, dataset.requests.len())?;
     let facts = dataset.facts.clone();
-    let mut passes = passes(&plan, &reached, &run_id, dataset);
+    let mut passes = passes(&plan, &reached, &run_id, dataset)?;
 
     let live = Arc::new(Live::default());
     let recorder = Recorder::default();
@@ -89,11 +93,19 @@ pub(super) async fn serve(plan: ServePlan, world: &mut Surroundings) -> Result<E
         stamps,
     };
     let mut manifest = manifest(known, world);
+    let by_turns = reached.direct.as_ref().filter(|direct| direct.by_turns);
+    manifest.comparison =
+        by_turns.map(|_| Comparison { proxy: Direct::proxy_name(reached.addresses[0]), proxy_cpu_s: None });
     manifest.sent_before = earlier::same_prompts(&plan.output_dir, &manifest);
     let directory = RunDirectory::create(&plan.output_dir, &manifest, &recorder)?;
     announce(&plan, &manifest, directory.path(), world);
     let throttled_before = input::throttled_periods();
+    let cpu_before = cpu_of_proxy(&reached, &manifest).await;
     let ran = run_passes(&plan, passes, &mut load, &live, world).await;
+    let cpu_after = cpu_of_proxy(&reached, &manifest).await;
+    if let Some(comparison) = &mut manifest.comparison {
+        comparison.proxy_cpu_s = cpu_after.zip(cpu_before).map(|(after, before)| after - before);
+    }
     let ended = load.finish().await;
     if let Some(embedded) = reached.embedded {
         embedded.stop_now().await;
@@ -101,6 +113,12 @@ pub(super) async fn serve(plan: ServePlan, world: &mut Surroundings) -> Result<E
     let died = |error| Error::new(Exit::Aborted, "the load ended early").caused_by(error);
     let ran = ran.and_then(|report| ended.map(|()| report).map_err(died));
     finish(&plan, &mut manifest, directory, ran, throttled_before, world)
+}
+
+/// What the proxy of a comparison has used so far.
+async fn cpu_of_proxy(reached: &Reached, manifest: &Manifest) -> Option<f64> {
+    manifest.comparison.as_ref()?;
+    direct::cpu_seconds(&reached.client).await
 }
 
 /// Descriptors that one connection costs: one for the client, and for a cluster in the same process one at its node,
@@ -135,6 +153,7 @@ async fn reach(
             let model = sim.config.model.clone();
             let bound = Bound::bind(&sim)?;
             let fronts = bound.fronts();
+            let direct = plan.direct.as_ref().map(|direct| behind(direct, &sim, &bound)).transpose()?;
             let embedded = bound.start(&sim, clock, None, world.workers)?;
             let target = Target::parse(&format!("http://{}", fronts[0]));
             let target = plan.headers.iter().fold(target, |target, (name, value)| {
@@ -153,6 +172,7 @@ async fn reach(
                 model,
                 embedded: Some(embedded),
                 simulated: true,
+                direct,
             })
         }
         TargetPlan::Remote(target) => {
@@ -168,9 +188,45 @@ async fn reach(
             };
             let model_id = model_id.filter(|id| *id != model);
             let simulated = client.is_simulator().await;
-            Ok(Reached { target, client, addresses, model, model_id, embedded: None, simulated })
+            let direct = match &plan.direct {
+                Some(direct) => Some(located(direct).await?),
+                None => None,
+            };
+            Ok(Reached { target, client, addresses, model, model_id, embedded: None, simulated, direct })
         }
     }
+}
+
+/// The embedded cluster's nodes, to be asked without its proxy.
+fn behind(plan: &DirectPlan, sim: &SimPlan, bound: &Bound) -> Result<Direct, Error> {
+    let instances = |role| {
+        let one = |address| {
+            let target = Target::parse(&format!("http://{address}")).map_err(|error| {
+                Error::new(Exit::Preflight, "cannot use the embedded cluster").caused_by(error)
+            })?;
+            Ok((Instance { node: embedded::node(address), target }, address))
+        };
+        bound.of(role).map(one).collect::<Result<Vec<_>, Error>>()
+    };
+    let (prefill, decode) = (instances(Role::Prefill)?, instances(Role::Decode)?);
+    if prefill.is_empty() || decode.is_empty() {
+        return Err(Error::new(Exit::Usage, "nodes that do both have no proxy to go past")
+            .help("leave --direct out, or give --sim a topology such as 1p1d"));
+    }
+    Ok(Direct { dialect: plan.dialect.unwrap_or(sim.dialect), prefill, decode, by_turns: plan.by_turns })
+}
+
+/// The instances of a deployment, found.
+async fn located(plan: &DirectPlan) -> Result<Direct, Error> {
+    let mut sides = [Vec::new(), Vec::new()];
+    for (side, instances) in sides.iter_mut().zip([&plan.prefill, &plan.decode]) {
+        for instance in instances {
+            let address = preflight::resolve(&instance.target).await?[0];
+            side.push((instance.clone(), address));
+        }
+    }
+    let [prefill, decode] = sides;
+    Ok(Direct { dialect: plan.dialect.unwrap_or_default(), prefill, decode, by_turns: plan.by_turns })
 }
 
 /// Says what about the connection is not as safe as it may seem.
@@ -196,7 +252,10 @@ fn load_config(plan: &ServePlan, reached: &Reached, clock: Clock, world: &Surrou
         Workers::Local => (Pacing::Runtime, Stamps::User, 1),
     };
     LoadConfig {
-        places: vec![Place { address: reached.addresses[0], name: None, greeting: None }],
+        places: match &reached.direct {
+            Some(direct) => direct.places(reached.addresses[0]),
+            None => vec![Place { address: reached.addresses[0], name: None, greeting: None }],
+        },
         tls: reached.target.tls().cloned(),
         shards,
         timeouts: plan.timeouts,

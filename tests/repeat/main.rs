@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-#[path = "../serve/cluster.rs"]
-mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
 mod direct;
+mod nodes;
+mod proxies;

@@ -6,6 +6,7 @@ mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
 mod compatibility;
+mod direct;
 mod faults;
 mod front;
 mod patience;

@@ -126,7 +126,9 @@ impl ServeArgs {
                     "add --pd-proxy URL or --base-url URL, or --repeat-d-times N for batches of replicas",
                 ));
             }
-            return Ok(Plan::Serve(ServePlan { nodes, ..self.plan(api_key)? }));
+            let direct = self.repeat.direct(&self.target, api_key)?;
+            let serve = ServePlan { nodes, direct, ..self.plan(api_key)? };
+            return repeat::fits(serve).map(Plan::Serve);
         };
         if self.dataset.num_prompts.is_some() {
             return Err(usage(
@@ -203,6 +205,7 @@ impl ServeArgs {
             result: self.output.result(),
             salt: self.salt.map(salt),
             nodes: Vec::new(),
+            direct: None,
             output_dir: self.output.output_dir,
             label: self.output.label,
             progress: !self.output.disable_tqdm,

@@ -1,7 +1,7 @@
 use super::target::TargetArgs;
 use crate::cli::{at_least_one, seconds_or_zero, usage};
 use crate::cluster::Node;
-use crate::command::{Error, Instance, RepeatWay};
+use crate::command::{DirectPlan, Error, Instance, RepeatWay, ServePlan, TargetPlan};
 use crate::measure::{NodeFacts, Prompts};
 use crate::wire::Target;
 use crate::wire::dialect::{Dialect, Order};
@@ -36,9 +36,16 @@ pub(super) struct RepeatArgs {
     /// Let a batch in over so many seconds; 0 releases all at once
     #[arg(long, default_value = "0", value_name = "SECONDS", value_parser = seconds_or_zero)]
     repeat_ramp: Duration,
-    /// How the legs are spoken
-    #[arg(long, default_value = "plain", value_name = "NAME")]
-    dialect: Dialect,
+    /// How the legs are spoken without a proxy [default: plain; as its proxy does, to the embedded cluster]
+    #[arg(long, value_name = "NAME")]
+    dialect: Option<Dialect>,
+    /// Send both legs of each request straight to --prefill and --decode, past the proxy. With --through-proxy every
+    /// other request, and the report says what the proxy costs
+    #[arg(long, conflicts_with_all = ["repeat_d_times", "expect_replicas"])]
+    direct: bool,
+    /// Send requests through the proxy, as without this flag
+    #[arg(long, conflicts_with_all = ["repeat_d_times", "expect_replicas"])]
+    through_proxy: bool,
     /// Metrics of the KV store (mooncake_master), to see the KV arrive, such as http://127.0.0.1:9003/metrics
     #[arg(long, value_name = "URL")]
     store_metrics: Option<String>,
@@ -84,7 +91,7 @@ impl RepeatArgs {
 
     /// The URL of the run's target, where these flags name it.
     pub(super) fn target_url(&self) -> Result<Option<String>, Error> {
-        let repeats = !self.repeat_d_times.is_empty();
+        let repeats = !self.repeat_d_times.is_empty() || (self.direct && !self.through_proxy);
         match (&self.pd_proxy, self.decode.first()) {
             (Some(proxy), _) => Ok(Some(proxy.clone())),
             (None, Some(node)) if repeats => Ok(Some(format!("http://{node}"))),
@@ -113,15 +120,41 @@ impl RepeatArgs {
         Ok(Some(Batches { times, prompts, settle: self.repeat_settle, ramp: self.repeat_ramp, way }))
     }
 
+    /// The dialect that was typed, if a client can speak it.
+    fn spoken(&self) -> Result<Option<Dialect>, Error> {
+        match self.dialect {
+            Some(dialect) if dialect.order() != Order::PrefillFirst || dialect == Dialect::Lmcache => {
+                Err(usage(format!("dialect {} cannot be spoken without a proxy", dialect.name()))
+                    .help("start `pdbench proxy --benchmark-mode` and name it with --pd-proxy"))
+            }
+            dialect => Ok(dialect),
+        }
+    }
+
+    /// Requests past the proxy, if any were asked for.
+    pub(super) fn direct(
+        &self,
+        target: &TargetArgs,
+        api_key: Option<&str>,
+    ) -> Result<Option<DirectPlan>, Error> {
+        if !self.direct {
+            return Ok(None);
+        }
+        let (prefill, decode) =
+            (instances(&self.prefill, target, api_key)?, instances(&self.decode, target, api_key)?);
+        if prefill.is_empty() != decode.is_empty() || (decode.is_empty() && target.is_named()) {
+            return Err(usage("--direct wants to know both kinds of instances")
+                .help("add --prefill HOST:PORT… and --decode HOST:PORT…"));
+        }
+        if self.through_proxy && !decode.is_empty() && self.pd_proxy.is_none() && !target.is_named() {
+            return Err(usage("--through-proxy wants to know the proxy").help("add --pd-proxy URL"));
+        }
+        let dialect = self.spoken()?;
+        Ok(Some(DirectPlan { prefill, decode, dialect, by_turns: self.through_proxy }))
+    }
+
     fn way(&self, target: &TargetArgs, api_key: Option<&str>) -> Result<RepeatWay, Error> {
-        let instances = |nodes: &[Node]| -> Result<Vec<Instance>, Error> {
-            let one = |node: &Node| {
-                let target = target.at(&format!("http://{node}"), api_key)?;
-                Ok(Instance { node: node.clone(), target })
-            };
-            nodes.iter().map(one).collect()
-        };
-        let decode = instances(&self.decode)?;
+        let decode = instances(&self.decode, target, api_key)?;
         if self.repeat_proxy == Some(RepeatProxy::External) {
             return match decode.is_empty() {
                 true => {
@@ -134,16 +167,12 @@ impl RepeatArgs {
         if self.pd_proxy.is_some() {
             return Ok(RepeatWay::Proxy);
         }
-        let prefill = instances(&self.prefill)?;
+        let prefill = instances(&self.prefill, target, api_key)?;
         if prefill.is_empty() != decode.is_empty() || (decode.is_empty() && target.is_named()) {
             return Err(usage("--repeat-d-times wants both kinds of instances, or a proxy")
                 .help("add --prefill HOST:PORT… and --decode HOST:PORT…, or --pd-proxy URL"));
         }
-        let dialect = self.dialect;
-        if dialect.order() != Order::PrefillFirst || dialect == Dialect::Lmcache {
-            return Err(usage(format!("dialect {} cannot be spoken without a proxy", dialect.name()))
-                .help("start `pdbench proxy --benchmark-mode` and name it with --pd-proxy"));
-        }
+        let dialect = self.spoken()?.unwrap_or_default();
         let store_metrics = self.store_metrics.as_ref().map(|url| {
             Target::parse(url).map_err(|error| usage("--store-metrics cannot be used").caused_by(error))
         });
@@ -154,7 +183,7 @@ impl RepeatArgs {
         let bound = matches!(way, RepeatWay::Direct { dialect, .. } if !dialect.kv_outlives_its_request());
         match (self.repeat_prompts, way) {
             (Some(RepeatPrompts::Same), _) if bound => {
-                let name = self.dialect.name();
+                let name = self.dialect.unwrap_or_default().name();
                 Err(usage(format!(
                     "dialect {name} binds the KV of a prefill to one decode: N + 1 decodes cannot share one prompt's"
                 ))
@@ -168,6 +197,26 @@ impl RepeatArgs {
             (None, _) if bound => Ok(Prompts::Unique),
             (Some(RepeatPrompts::Same) | None, _) => Ok(Prompts::Same),
         }
+    }
+}
+
+/// Instances that are asked like the target.
+fn instances(nodes: &[Node], target: &TargetArgs, api_key: Option<&str>) -> Result<Vec<Instance>, Error> {
+    let one = |node: &Node| {
+        let target = target.at(&format!("http://{node}"), api_key)?;
+        Ok(Instance { node: node.clone(), target })
+    };
+    nodes.iter().map(one).collect()
+}
+
+/// A load whose parts go together: instances are spoken to in the clear.
+pub(super) fn fits(plan: ServePlan) -> Result<ServePlan, Error> {
+    match (&plan.direct, &plan.target) {
+        (Some(_), TargetPlan::Remote(target)) if target.tls().is_some() => {
+            Err(usage("--direct goes to the instances by http, and the target is https")
+                .help("name the proxy by http, or measure the two in runs of their own"))
+        }
+        _ => Ok(plan),
     }
 }
 

@@ -178,11 +178,6 @@ impl TargetArgs {
         })
     }
 
-    /// Another place, dressed like the target.
-    pub(super) fn at(&self, url: &str, api_key: Option<&str>) -> Result<Target, Error> {
-        self.at_path(url, self.api().path(), api_key)
-    }
-
     fn remote(&self, path: &str, api_key: Option<&str>) -> Result<Target, Error> {
         let url = self.base_url.clone().unwrap_or_else(|| {
             let host = self.host.as_deref().unwrap_or("127.0.0.1");
@@ -193,10 +188,15 @@ impl TargetArgs {
             };
             format!("http://{host}:{}", self.port.unwrap_or(8000))
         });
-        self.at_path(&url, path, api_key)
+        self.reached_at(&url, path, api_key)
     }
 
-    fn at_path(&self, url: &str, path: &str, api_key: Option<&str>) -> Result<Target, Error> {
+    /// Another place, dressed like the target.
+    pub(super) fn at(&self, url: &str, api_key: Option<&str>) -> Result<Target, Error> {
+        self.reached_at(url, self.api().path(), api_key)
+    }
+
+    fn reached_at(&self, url: &str, path: &str, api_key: Option<&str>) -> Result<Target, Error> {
         let target = Target::parse(url).and_then(|target| target.for_endpoint(path)).map_err(wrong)?;
         let target = self.dressed(target)?;
         match api_key.filter(|key| !key.is_empty()) {

@@ -1,5 +1,6 @@
 //! Batches whose every stream is our own: prefill, KV, synchronised start, plateau, drain.
 
+use super::super::direct::nonce;
 use super::super::{Error, Exit};
 use super::{Bench, Reached, word};
 use crate::load::{Answers, Pass, PassReport, Prepared};
@@ -222,14 +223,6 @@ impl Bench<'_> {
             ignore_eos: self.writing.options.ignore_eos,
         }
     }
-}
-
-/// The same for both legs of a request and for no other of any run: its id has the run's in it (FNV-1a, 128 bits).
-fn nonce(request_id: &str) -> u128 {
-    const PRIME: u128 = 0x0100_0000_0000_0000_0000_013b;
-    request_id.bytes().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, |hash, byte| {
-        (hash ^ u128::from(byte)).wrapping_mul(PRIME)
-    })
 }
 
 pub(super) fn cannot_speak(error: crate::wire::dialect::DialectError) -> Error {

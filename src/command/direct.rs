@@ -1,0 +1,139 @@
+//! Requests that go past the proxy: the client sends both legs itself, as the proxy's dialect has them. By turns with
+//! requests through the proxy they show what the proxy costs.
+
+use super::client::Client;
+use super::requests::Writing;
+use super::{Error, Exit, Instance};
+use crate::load::{Lead, Place, Prepared, Then};
+use crate::wire::Object;
+use crate::wire::dialect::{Asked, Dialect, DialectError, Pair};
+use crate::wire::openai::{head_with, request_body};
+use crate::workload::Request;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// The instances behind the proxy, with where they are.
+pub(super) struct Direct {
+    pub(super) dialect: Dialect,
+    pub(super) prefill: Vec<(Instance, SocketAddr)>,
+    pub(super) decode: Vec<(Instance, SocketAddr)>,
+    /// Half of the requests go through the proxy all the same.
+    pub(super) by_turns: bool,
+}
+
+impl Direct {
+    /// What the records call the proxy.
+    pub(super) fn proxy_name(front: SocketAddr) -> String {
+        format!("proxy {front}")
+    }
+
+    /// Where requests go: the front, the prefill instances, the decode instances.
+    pub(super) fn places(&self, front: SocketAddr) -> Vec<Place> {
+        let place = |name: String, address: SocketAddr| Place { address, name: Some(name), greeting: None };
+        let behind = self.prefill.iter().chain(&self.decode);
+        let behind = behind.map(|(instance, address)| place(instance.node.to_string(), *address));
+        std::iter::once(place(Self::proxy_name(front), front)).chain(behind).collect()
+    }
+
+    /// Whether the request of this number goes past the proxy.
+    pub(super) fn takes(&self, nth: usize) -> bool {
+        !self.by_turns || nth % 2 == 1
+    }
+
+    /// One request with its prefill leg before it; instances take turns.
+    pub(super) fn prepare(
+        &self,
+        writing: &Writing<'_>,
+        request: &Request,
+        nth: usize,
+        id: &str,
+    ) -> Result<Prepared, Error> {
+        let body = request_body(writing.endpoint, request, &writing.options);
+        let body = serde_json::to_vec(&body).expect("a map of JSON values is JSON");
+        let body = Object::parse(&body).expect("what was written as an object reads back as one");
+        let asked = Asked { endpoint: writing.endpoint, body, token_ids: None };
+        let turn = if self.by_turns { nth / 2 } else { nth };
+        let (p, d) = (turn % self.prefill.len(), turn % self.decode.len());
+        let legs = Legs {
+            dialect: self.dialect,
+            asked,
+            prefill: self.prefill[p].0.clone(),
+            decode: self.decode[d].0.clone(),
+            id: format!("{}{id}", writing.id_prefix),
+        };
+        let unspeakable =
+            |error: DialectError| Error::new(Exit::Usage, "a leg cannot be written").caused_by(error);
+        let (lead_id, lead) = legs.prefill().map_err(unspeakable)?;
+        let (bytes, then) = match legs.decode(None) {
+            Ok(bytes) => (bytes, None),
+            // It is made from the prefill instance's answer.
+            Err(DialectError::MissingField { .. }) => {
+                let then: Then = Arc::new(move |answer| {
+                    let answer = Object::parse(answer).map_err(|error| format!("no JSON object: {error}"))?;
+                    legs.decode(Some(&answer)).map_err(|error| error.to_string())
+                });
+                (Vec::new(), Some(then))
+            }
+            Err(error) => return Err(unspeakable(error)),
+        };
+        Ok(Prepared {
+            id: lead_id,
+            place: 1 + self.prefill.len() + d,
+            bytes,
+            lead: Some(Lead { place: 1 + p, bytes: lead, then }),
+            prompt_tokens: request.prompt_tokens,
+            prompt_tokens_source: writing.prompt_tokens_source,
+            requested_tokens: request.output_tokens,
+            ignore_eos: writing.options.ignore_eos,
+        })
+    }
+}
+
+/// Both legs of one request.
+struct Legs {
+    dialect: Dialect,
+    asked: Asked,
+    prefill: Instance,
+    decode: Instance,
+    id: String,
+}
+
+impl Legs {
+    fn pair(&self) -> Pair<'_> {
+        Pair {
+            prefill: &self.prefill.node,
+            decode: &self.decode.node,
+            request_id: &self.id,
+            nonce: nonce(&self.id),
+            metaserver: "",
+            rank: 0,
+        }
+    }
+
+    /// Its request id, and head and body.
+    fn prefill(&self) -> Result<(String, Vec<u8>), DialectError> {
+        let leg = self.dialect.prefill_leg(&self.asked, &self.pair(), None)?;
+        let bytes = head_with(&self.prefill.target, leg.path, &leg.request_id, &leg.headers, &leg.body);
+        Ok((leg.request_id, bytes))
+    }
+
+    fn decode(&self, answer: Option<&Object>) -> Result<Vec<u8>, DialectError> {
+        let leg = self.dialect.decode_leg(&self.asked, &self.pair(), answer)?;
+        Ok(head_with(&self.decode.target, leg.path, &leg.request_id, &leg.headers, &leg.body))
+    }
+}
+
+/// The same for both legs of a request and for no other of any run: its id has the run's in it (FNV-1a, 128 bits).
+pub(super) fn nonce(request_id: &str) -> u128 {
+    const PRIME: u128 = 0x0100_0000_0000_0000_0000_013b;
+    request_id.bytes().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, |hash, byte| {
+        (hash ^ u128::from(byte)).wrapping_mul(PRIME)
+    })
+}
+
+/// Processor time that a proxy says it has taken, seconds: that of its own thread where it shares a process.
+pub(super) async fn cpu_seconds(client: &Client) -> Option<f64> {
+    let text = client.metrics().await?;
+    let of = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+    of("pdbench_proxy_thread_cpu_seconds_total ").or_else(|| of("process_cpu_seconds_total "))
+}
