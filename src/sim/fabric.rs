@@ -174,10 +174,10 @@ impl Fabric {
         if !matches!(places.get(key), Some(Place::Offered(offered, ..)) if *offered == number) {
             return;
         }
-        if let Some(Place::Offered(_, offer, _)) = places.remove(key) {
-            if let Some(metrics) = offer.expired {
-                metrics.lock().kv_expired += 1;
-            }
+        if let Some(Place::Offered(_, offer, _)) = places.remove(key)
+            && let Some(metrics) = &offer.expired
+        {
+            metrics.lock().kv_expired += 1;
         }
     }
 
