@@ -28,6 +28,7 @@ pub(super) async fn watch(proxy: Arc<Proxy>, instance: Arc<Instance>) {
             Ok(()) => instance.admit(),
             Err(why) => instance.mark_down(&why),
         }
+        instance.looked.notify_one();
         let interval = if instance.is_up() { health.interval } else { health.interval_down };
         tokio::select! {
             () = sleep(interval) => {}

@@ -40,6 +40,8 @@ pub(super) struct Instance {
     pub stats: LegStats,
     /// Asks for a check out of turn.
     pub suspicion: Notify,
+    /// Told after each check; who waits for the first one finds it told.
+    pub looked: Notify,
     facts: Mutex<Facts>,
     load: Mutex<Load>,
 }
@@ -76,6 +78,7 @@ impl Instance {
             given: node.clone(),
             pool: Pool::default(),
             stats: LegStats::default(),
+            looked: Notify::new(),
             suspicion: Notify::new(),
             facts: Mutex::new(Facts {
                 node: Arc::new(node),

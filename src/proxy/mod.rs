@@ -49,8 +49,10 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64Mcg;
 use roster::Roster;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 /// What a proxy did until it was stopped: its clients' requests by how they ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,6 +104,10 @@ impl Proxy {
     }
 }
 
+/// Longest that the first requests wait for the first look at the instances of the start, so that who starts both at once
+/// is not told that there are none.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
+
 /// Serves on `listener` until `stop`: `Drain` takes no new connection and lets requests in flight end, `Now` cuts
 /// them. Every task is spawned on the current runtime and every wait is tokio's.
 pub async fn run(listener: TcpListener, config: Config, clock: Clock, stop: StopSignal) -> Totals {
@@ -129,6 +135,15 @@ pub async fn run(listener: TcpListener, config: Config, clock: Clock, stop: Stop
     if let Some(listener) = &proxy.config.kv_notify {
         lock(&proxy.watches).spawn(notices::listen(Arc::clone(&proxy), Arc::clone(listener)));
     }
+    let looked = async {
+        for role in [Role::Prefill, Role::Decode] {
+            for instance in proxy.roster.instances(role) {
+                instance.looked.notified().await;
+            }
+        }
+    };
+    // Connections wait in the listener's queue meanwhile.
+    let _ = timeout(FIRST_LOOK, looked).await;
     server::serve(listener, Arc::clone(&proxy), stop).await;
     lock(&proxy.watches).abort_all();
     proxy.front.totals()
