@@ -1,18 +1,14 @@
 //! The simulated cluster inside this process: a socket for each node, and before them the proxy that real nodes get.
 
-use super::client::Client;
 use super::{Error, Exit, SimPlan};
 use crate::cluster::{KvFacts, Node, Role};
 use crate::proxy;
 use crate::runtime::{Clock, Stop, StopHandle, StopSignal, Worker, Workers, stop_channel};
 use crate::sim::{self, Routing, SimNode, TruthSink};
-use crate::wire::Target;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::time::{sleep, timeout};
 
 /// The sockets of a cluster that has not started.
 pub(super) struct Bound {
@@ -89,8 +85,8 @@ impl Bound {
         lines.collect()
     }
 
-    /// Serves every node, and before them the proxy, which knows its nodes then.
-    pub(super) async fn start(
+    /// Serves every node, and before them the proxy.
+    pub(super) fn start(
         self,
         plan: &SimPlan,
         clock: Clock,
@@ -109,7 +105,7 @@ impl Bound {
             sim::run(nodes.collect(), config, clock, truth, signal).await
         };
         let cluster = Running { stop, worker: workers.start("sim", serving).map_err(failed)? };
-        let Some((address, listener)) = self.proxy else { return Ok(Embedded { cluster, proxy: None }) };
+        let Some((_, listener)) = self.proxy else { return Ok(Embedded { cluster, proxy: None }) };
         let (stop, signal) = stop_channel();
         let serving = async move {
             match TcpListener::from_std(listener) {
@@ -118,7 +114,6 @@ impl Bound {
             }
         };
         let proxy = Some(Running { stop, worker: workers.start("proxy", serving).map_err(failed)? });
-        look_around(address).await;
         Ok(Embedded { cluster, proxy })
     }
 
@@ -157,25 +152,6 @@ impl Embedded {
         self.stop(signal).await
     }
 }
-
-/// Waits until the proxy at `address` has looked for its nodes: until then it refuses requests.
-async fn look_around(address: SocketAddr) {
-    let looked = async {
-        let target = Target::parse(&format!("http://{address}")).ok()?;
-        let client = Client::new(&target, address).ok()?;
-        while !client.has_looked().await {
-            sleep(LOOK_AGAIN).await;
-        }
-        Some(())
-    };
-    // Without an answer the first request tells more than could be told here.
-    let _ = timeout(LONGEST_LOOK, looked).await;
-}
-
-/// Between two questions to the proxy.
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
-/// Its own limit for one node, and time to spare.
-const LONGEST_LOOK: Duration = Duration::from_secs(10);
 
 /// A simulated node, whose HTTP port stands for those of its KV side, too.
 pub(super) fn node(address: SocketAddr) -> Node {

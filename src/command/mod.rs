@@ -34,7 +34,7 @@ pub use plan::{
     DatasetPlan, DirectPlan, Instance, Plan, ProbePrompt, ProxyPlan, RepeatPlan, RepeatWay, ReportPlan,
     ResultPlan, Salt, SelftestPlan, ServePlan, SimPlan, TargetPlan, TokenizerPlan, TrustPlan, WarmupPrompts,
 };
-pub use surroundings::{Interrupt, InterruptedBy, Surroundings};
+pub use surroundings::{Environment, Interrupt, InterruptedBy, Surroundings};
 
 /// Does what was asked for. Inside a `current_thread` tokio runtime.
 ///

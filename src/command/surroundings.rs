@@ -7,13 +7,16 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+/// What an environment variable of this name holds.
+pub type Environment = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
 /// Everything that a run takes from the world besides its command line and its target. Injected, so that a
 /// whole run can be repeated to the byte.
 pub struct Surroundings {
     /// The command line as typed, program name first.
     pub arguments: Vec<String>,
     /// What an environment variable holds.
-    pub environment: Box<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    pub environment: Environment,
     /// This program's file, to start it again.
     pub executable: PathBuf,
     /// Wall-clock time.

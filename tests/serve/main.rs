@@ -13,5 +13,6 @@ mod front;
 mod patience;
 mod refusals;
 mod results;
+mod secrets;
 mod tls;
 mod truth;
