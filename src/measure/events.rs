@@ -102,14 +102,14 @@ impl Serialize for EventTimes {
 impl<'de> Deserialize<'de> for EventTimes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let steps = Vec::<Offset>::deserialize(deserializer)?;
-        let mut at = 0;
-        Ok(steps
-            .into_iter()
-            .map(|step| {
-                at += step.tenths();
-                Offset::from_tenths(at)
-            })
-            .collect())
+        let mut at = 0_u64;
+        let too_long =
+            || serde::de::Error::custom("the times of the events add up to more than there is time");
+        let instants = steps.into_iter().map(|step| {
+            at = at.checked_add(step.tenths()).ok_or_else(too_long)?;
+            Ok(Offset::from_tenths(at))
+        });
+        instants.collect()
     }
 }
 

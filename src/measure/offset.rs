@@ -80,10 +80,13 @@ impl Serialize for Offset {
     }
 }
 
+/// Longest offset that a file may tell: 14 years, of which each tenth of a microsecond is a number of its own.
+const LONGEST_US: f64 = (1_u64 << 52) as f64 / 10.0;
+
 impl<'de> Deserialize<'de> for Offset {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let us = f64::deserialize(deserializer)?;
-        if us.is_finite() && 0.0 <= us {
+        if (0.0..=LONGEST_US).contains(&us) {
             Ok(Self((us * 10.0).round() as u64))
         } else {
             Err(serde::de::Error::custom(format!("{us} is not an offset in microseconds")))
