@@ -11,5 +11,6 @@ mod common;
 mod dialects;
 mod first_token;
 mod notify;
+mod restarts;
 mod said;
 mod setup;
