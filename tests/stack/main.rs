@@ -9,8 +9,10 @@ mod client;
 mod common;
 
 mod dialects;
+mod faults;
 mod first_token;
 mod notify;
 mod restarts;
+mod runs;
 mod said;
 mod setup;
