@@ -33,7 +33,8 @@ pub use command::{Exit, Surroundings};
 /// Runs a command line and gives its exit status. Inside a `current_thread` tokio runtime; on a paused one,
 /// with [`Workers::Local`](runtime::Workers::Local), the whole run takes place in virtual time.
 pub async fn run(world: &mut Surroundings) -> Exit {
-    let parsed = match cli::parse(&world.arguments, world.api_key.as_deref()) {
+    let outside = cli::Outside { variable: &world.environment, key_file: &command::key_file };
+    let parsed = match cli::parse(&world.arguments, &outside) {
         Ok(Cli::Plan(plan)) => command::run(*plan, world).await,
         Ok(Cli::Text(text)) => world.print(&text).map(|()| Exit::Valid),
         Ok(Cli::Refused(message)) => {

@@ -77,9 +77,8 @@ fn surroundings() -> Surroundings {
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     Surroundings {
         arguments: std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect(),
-        api_key: std::env::var("OPENAI_API_KEY").ok(),
+        environment: Box::new(|name| std::env::var(name).ok()),
         executable: std::env::current_exe().unwrap_or_else(|_| "pdbench".into()),
-        admin_key: std::env::var("ADMIN_API_KEY").ok(),
         wall_clock: Box::new(Zoned::now),
         host: host(),
         version: env!("PDBENCH_VERSION").to_owned(),

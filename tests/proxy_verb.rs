@@ -20,7 +20,8 @@ async fn proxy(arguments: &[&str], admin_key: Option<&str>) -> Said {
     let (stdout, stderr) = (Printed::default(), Printed::default());
     let arguments: Vec<_> = ["proxy"].iter().chain(arguments).copied().collect();
     let mut world = world(&arguments, Workers::Local, &stdout, &stderr);
-    world.admin_key = admin_key.map(str::to_owned);
+    let admin_key = admin_key.map(str::to_owned);
+    world.environment = Box::new(move |name| admin_key.clone().filter(|_| name == "ADMIN_API_KEY"));
     world.interrupt.handle(InterruptedBy::Interrupt).ask(Stop::Drain);
     let exit = pdbench::run(&mut world).await;
     Said { exit, stdout: stdout.text(), stderr: stderr.text() }

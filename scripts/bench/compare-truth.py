@@ -42,7 +42,7 @@ def main():
     truths = {}
     for text in arguments.truth.read_text().splitlines()[1:]:
         truth = json.loads(text)
-        if truth.get("role") == "prefill":
+        if truth["role"] == "prefill":
             continue  # the leg that the client does not see
         truths[truth["id"]] = truth
     records = [json.loads(text) for text in (arguments.run / "records.jsonl").read_text().splitlines()]

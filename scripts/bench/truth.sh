@@ -26,8 +26,10 @@ cleanup() {
 trap cleanup EXIT
 cd "$scratch"
 
-"$pdbench" sim --port 0 --truth-log truth.jsonl "${stagger[@]}" --decode-step-ms 50 --decode-sequence-us 0 \
-    --decode-context-us 0 --max-num-seqs 100000 --kv-capacity-tokens 100000000 --prefill-tokens-per-s 1000000 >sim.out &
+# One node, so that nothing stands before it; prompts cost nothing, so that newcomers delay nobody's next token.
+"$pdbench" sim --topology 1m --port 0 --truth-log truth.jsonl "${stagger[@]}" --decode-step-ms 50 \
+    --decode-sequence-us 0 --decode-context-us 0 --max-num-seqs 100000 --kv-capacity-tokens 100000000 \
+    --prefill-tokens-per-s 1e12 --prefill-overhead-ms 0 --prefill-batch-tokens 10000000 >sim.out &
 sim=$!
 for _ in $(seq 100); do
     [[ -s sim.out ]] && break

@@ -10,6 +10,7 @@ mod sim;
 
 use crate::command::{Error, Exit, Plan};
 use clap::{Parser, Subcommand};
+use std::path::Path;
 
 /// Benchmarks prefill/decode disaggregated LLM serving: how fast is it, and can the numbers be trusted.
 #[derive(Debug, Parser)]
@@ -39,18 +40,27 @@ pub enum Parsed {
     Refused(String),
 }
 
-/// Parses a command line, program name first. `api_key` is what `OPENAI_API_KEY` holds.
+/// Where secrets come from: never from the command line itself.
+#[derive(Clone, Copy)]
+pub struct Outside<'a> {
+    /// What an environment variable holds.
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+    /// What a file holds, its last line end taken off.
+    pub key_file: &'a dyn Fn(&Path) -> Result<String, Error>,
+}
+
+/// Parses a command line, program name first.
 ///
 /// # Errors
 /// When the flags are well-formed but what they say is not, or does not fit together.
-pub fn parse(arguments: &[String], api_key: Option<&str>) -> Result<Parsed, Error> {
+pub fn parse(arguments: &[String], outside: &Outside<'_>) -> Result<Parsed, Error> {
     let cli = match Cli::try_parse_from(arguments.iter().map(|argument| dashed(argument))) {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => return Ok(Parsed::Refused(error.render().to_string())),
         Err(help) => return Ok(Parsed::Text(help.render().to_string())),
     };
     Ok(Parsed::Plan(Box::new(match cli.verb {
-        Verb::Serve(arguments) => arguments.any_plan(api_key)?,
+        Verb::Serve(arguments) => arguments.any_plan(outside)?,
         Verb::Sim(arguments) => Plan::Sim(arguments.plan()),
         Verb::Selftest(arguments) => Plan::Selftest(arguments.plan()),
         Verb::Proxy(arguments) => Plan::Proxy(arguments.plan()?),

@@ -90,6 +90,14 @@ impl Client {
         answer.text().await.ok()
     }
 
+    /// Whether the target, a proxy of ours, has asked each of its instances whether it is up.
+    pub(super) async fn has_looked(&self) -> bool {
+        let status: Option<serde_json::Value> =
+            self.text("/status").await.ok().and_then(|text| serde_json::from_str(&text).ok());
+        let instances = status.as_ref().and_then(|status| status["instances"].as_array());
+        instances.is_some_and(|all| all.iter().all(|instance| instance["state"] != "starting"))
+    }
+
     /// Whether the target says that it is pdbench's own simulator.
     pub(super) async fn is_simulator(&self) -> bool {
         let Ok(answer) = self.get("/version").await else { return false };

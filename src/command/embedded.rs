@@ -1,14 +1,18 @@
 //! The simulated cluster inside this process: a socket for each node, and before them the proxy that real nodes get.
 
+use super::client::Client;
 use super::{Error, Exit, SimPlan};
 use crate::cluster::{KvFacts, Node, Role};
 use crate::proxy;
 use crate::runtime::{Clock, Stop, StopHandle, StopSignal, Worker, Workers, stop_channel};
 use crate::sim::{self, Routing, SimNode, TruthSink};
+use crate::wire::Target;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::time::{sleep, timeout};
 
 /// The sockets of a cluster that has not started.
 pub(super) struct Bound {
@@ -44,7 +48,14 @@ impl<T> Running<T> {
 
 impl Bound {
     /// Binds a port for each node and, before nodes of two roles, the proxy's.
+    ///
+    /// # Errors
+    /// A port is taken, or a parameter names a node that there is none of.
     pub(super) fn bind(plan: &SimPlan) -> Result<Self, Error> {
+        plan.config.check().map_err(|why| {
+            let help = "nodes of a role are counted from 0: the second decode node is decode:1";
+            Error::new(Exit::Usage, why).help(help)
+        })?;
         let bind = |port| {
             listen_std(SocketAddr::new(plan.address.ip(), port)).map_err(|error| taken(plan, port, error))
         };
@@ -78,8 +89,8 @@ impl Bound {
         lines.collect()
     }
 
-    /// Serves every node, and before them the proxy.
-    pub(super) fn start(
+    /// Serves every node, and before them the proxy, which knows its nodes then.
+    pub(super) async fn start(
         self,
         plan: &SimPlan,
         clock: Clock,
@@ -95,10 +106,10 @@ impl Bound {
             let nodes = self.nodes.into_iter().filter_map(|(role, _, listener)| {
                 Some(SimNode { role, listener: TcpListener::from_std(listener).ok()? })
             });
-            sim::run_nodes(nodes.collect(), config, clock, truth, signal).await
+            sim::run(nodes.collect(), config, clock, truth, signal).await
         };
         let cluster = Running { stop, worker: workers.start("sim", serving).map_err(failed)? };
-        let Some((_, listener)) = self.proxy else { return Ok(Embedded { cluster, proxy: None }) };
+        let Some((address, listener)) = self.proxy else { return Ok(Embedded { cluster, proxy: None }) };
         let (stop, signal) = stop_channel();
         let serving = async move {
             match TcpListener::from_std(listener) {
@@ -107,6 +118,7 @@ impl Bound {
             }
         };
         let proxy = Some(Running { stop, worker: workers.start("proxy", serving).map_err(failed)? });
+        look_around(address).await;
         Ok(Embedded { cluster, proxy })
     }
 
@@ -145,6 +157,25 @@ impl Embedded {
         self.stop(signal).await
     }
 }
+
+/// Waits until the proxy at `address` has looked for its nodes: until then it refuses requests.
+async fn look_around(address: SocketAddr) {
+    let looked = async {
+        let target = Target::parse(&format!("http://{address}")).ok()?;
+        let client = Client::new(&target, address).ok()?;
+        while !client.has_looked().await {
+            sleep(LOOK_AGAIN).await;
+        }
+        Some(())
+    };
+    // Without an answer the first request tells more than could be told here.
+    let _ = timeout(LONGEST_LOOK, looked).await;
+}
+
+/// Between two questions to the proxy.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// Its own limit for one node, and time to spare.
+const LONGEST_LOOK: Duration = Duration::from_secs(10);
 
 /// A simulated node, whose HTTP port stands for those of its KV side, too.
 pub(super) fn node(address: SocketAddr) -> Node {

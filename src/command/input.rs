@@ -112,6 +112,19 @@ pub(super) fn read(path: &Path, what: &str) -> Result<Vec<u8>, Error> {
     })
 }
 
+/// The key in a file: its first line, and there is no other.
+pub(crate) fn key_file(path: &Path) -> Result<String, Error> {
+    let text = String::from_utf8_lossy(&read(path, "the key")?).trim().to_owned();
+    let wrong = |why: &str| {
+        Error::new(Exit::Usage, format!("`{}` {why}", path.display())).help("put the key there, in one line")
+    };
+    match text.lines().count() {
+        0 => Err(wrong("holds no key")),
+        1 => Ok(text),
+        _ => Err(wrong("holds more than one line")),
+    }
+}
+
 /// A file to write lines to, made anew; `-` is standard output.
 pub(super) fn create(path: &Path, what: &str) -> Result<Box<dyn io::Write + Send>, Error> {
     if path.as_os_str() == "-" {

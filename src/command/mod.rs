@@ -29,6 +29,7 @@ mod surroundings;
 
 pub use crate::report::Existing;
 pub use error::{Error, Exit};
+pub(crate) use input::key_file;
 pub use plan::{
     DatasetPlan, DirectPlan, Instance, Plan, ProbePrompt, ProxyPlan, RepeatPlan, RepeatWay, ReportPlan,
     ResultPlan, Salt, SelftestPlan, ServePlan, SimPlan, TargetPlan, TokenizerPlan, TrustPlan, WarmupPrompts,

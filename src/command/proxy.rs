@@ -20,9 +20,9 @@ pub(super) async fn serve_proxy(plan: ProxyPlan, world: &mut Surroundings) -> Re
     let clock = Clock::start();
     let mut config = plan.config;
     config.seed = plan.seed.unwrap_or_else(|| RandomState::new().hash_one(&world.run_id_suffix));
-    config.instance_key = key(world.api_key.as_deref(), "OPENAI_API_KEY")?;
+    config.instance_key = key((world.environment)("OPENAI_API_KEY").as_deref(), "OPENAI_API_KEY")?;
     config.admin.key = match &plan.admin_key_file {
-        None => key(world.admin_key.as_deref(), "ADMIN_API_KEY")?,
+        None => key((world.environment)("ADMIN_API_KEY").as_deref(), "ADMIN_API_KEY")?,
         Some(path) => {
             let bytes = input::read(path, "the admin key")?;
             let name = format!("`{}`", path.display());

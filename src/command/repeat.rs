@@ -170,7 +170,7 @@ async fn reach(plan: &RepeatPlan, clock: Clock, world: &mut Surroundings) -> Res
         let (prefill, decode) =
             (all(nodes([Role::Prefill, Role::Mixed]))?, all(nodes([Role::Decode, Role::Mixed]))?);
         let fronts = all(bound.fronts())?;
-        let embedded = bound.start(&sim, clock, None, world.workers)?;
+        let embedded = bound.start(&sim, clock, None, world.workers).await?;
         if let RepeatWay::Direct { .. } = plan.way {
             let (prefill, decode) =
                 (reached(&prefill, plan, world).await?, reached(&decode, plan, world).await?);

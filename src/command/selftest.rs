@@ -86,18 +86,17 @@ async fn climb(plan: &SelftestPlan, streams: u32, world: &Surroundings) -> Resul
     })
 }
 
-/// The server's parameters: tokens at a fixed pace, everything else as good as free.
+/// The server's parameters: one node, so that nothing stands before it, with tokens at a fixed pace and everything
+/// else as good as free.
 fn flags(plan: &SelftestPlan, streams: u32) -> Vec<String> {
     let room = u64::from(streams) * 2 * (tokens(plan) + 64);
     let pairs = [
-        ("topology", "1p1d".to_owned()),
+        ("topology", "1m".to_owned()),
         ("decode-step-ms", plan.gap_ms.to_string()),
         ("decode-sequence-us", "0".to_owned()),
         ("decode-context-us", "0".to_owned()),
         ("prefill-tokens-per-s", "1e9".to_owned()),
         ("prefill-overhead-ms", "0".to_owned()),
-        ("link-gb-per-s", "1e6".to_owned()),
-        ("link-latency-ms", "0".to_owned()),
         ("max-num-seqs", streams.to_string()),
         ("kv-capacity-tokens", room.to_string()),
     ];

@@ -154,7 +154,7 @@ async fn reach(
             let bound = Bound::bind(&sim)?;
             let fronts = bound.fronts();
             let direct = plan.direct.as_ref().map(|direct| behind(direct, &sim, &bound)).transpose()?;
-            let embedded = bound.start(&sim, clock, None, world.workers)?;
+            let embedded = bound.start(&sim, clock, None, world.workers).await?;
             let target = Target::parse(&format!("http://{}", fronts[0]));
             let target = plan.headers.iter().fold(target, |target, (name, value)| {
                 target.and_then(|target| target.with_header(name, value.expose()))

@@ -27,7 +27,7 @@ pub(super) async fn serve_sim(mut plan: SimPlan, world: &mut Surroundings) -> Re
     }
     // Before the log begins, which may go to standard output as well.
     world.print(&text)?;
-    let embedded = bound.start(&plan, clock, truth, world.workers)?;
+    let embedded = bound.start(&plan, clock, truth, world.workers).await?;
     let mut stop = world.interrupt.signal();
     stop.reached(Stop::Drain).await;
     let totals = embedded.stop(stop).await;

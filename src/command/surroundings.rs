@@ -12,12 +12,10 @@ use std::sync::{Arc, Mutex};
 pub struct Surroundings {
     /// The command line as typed, program name first.
     pub arguments: Vec<String>,
-    /// `OPENAI_API_KEY`.
-    pub api_key: Option<String>,
+    /// What an environment variable holds.
+    pub environment: Box<dyn Fn(&str) -> Option<String> + Send + Sync>,
     /// This program's file, to start it again.
     pub executable: PathBuf,
-    /// `ADMIN_API_KEY`.
-    pub admin_key: Option<String>,
     /// Wall-clock time.
     pub wall_clock: Box<dyn Fn() -> Zoned + Send + Sync>,
     /// The machine.

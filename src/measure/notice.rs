@@ -1,8 +1,8 @@
 //! When a run has something to tell about itself; the texts stand in `warning.rs`.
 
 use super::{
-    ClientState, Counts, Flag, Growth, METRICS, Metric, OutputTokensSource, PromptTokensSource, Rates,
-    Reason, RequestRecord, Run, Summary, TokenTotals, View, Warning,
+    ClientState, Counts, Flag, Growth, METRICS, Metric, OutputTokensSource, PromptTokensSource, Prompts,
+    Rates, Reason, RequestRecord, Run, Summary, TokenTotals, View, Warning,
 };
 
 /// Share of events, tokens or time below which a difference is not worth a word.
@@ -132,6 +132,9 @@ fn cached_tokens(run: &Run) -> Option<Warning> {
 
 /// The share of a prompt that all prompts have in common by intention, and that a cache may therefore hold.
 fn shared_share(run: &Run) -> f64 {
+    if run.manifest.repeat.as_ref().is_some_and(|repeat| repeat.prompts == Prompts::Same) {
+        return 1.0;
+    }
     let settings = &run.manifest.settings;
     match (settings.prefix_len, settings.input_len) {
         (Some(prefix), Some(input)) if 0 < input => f64::from(prefix.min(input)) / f64::from(input),

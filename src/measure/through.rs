@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn the_cost_is_the_difference_of_the_two_halves() {
         let one = |nth: u32| {
-            let (node, ttft) = if nth % 2 == 0 { ("proxy", 53) } else { ("10.0.0.1:8200", 50) };
+            let (node, ttft) = if nth.is_multiple_of(2) { ("proxy", 53) } else { ("10.0.0.1:8200", 50) };
             let mut record = record(&format!("{} {} {}", 100 * nth, 100 * nth + ttft, 100 * nth + 90));
             record.node = Some(node.to_owned());
             record

@@ -12,7 +12,6 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::{HeaderMap, Method, Request, StatusCode};
-use serde_json::json;
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -54,10 +53,7 @@ async fn route(proxy: Arc<Proxy>, request: Request<Incoming>) -> Result<Reply, P
         (Method::GET, "/health") | (Method::GET | Method::POST, "/ping") => Ok(empty(StatusCode::OK)),
         (Method::GET, "/healthcheck") => Ok(json_reply(StatusCode::OK, &status::healthcheck(&proxy))),
         (Method::GET, "/status") => Ok(json_reply(StatusCode::OK, &status::status(&proxy))),
-        (Method::GET, "/version") => Ok(json_reply(
-            StatusCode::OK,
-            &json!({ "version": concat!("pdbench ", env!("CARGO_PKG_VERSION")) }),
-        )),
+        (Method::GET, "/version") => Ok(status::version(&proxy).await),
         (Method::GET, "/v1/models") => status::models(&proxy).await,
         (Method::GET, "/benchmark/last") => Ok(json_reply(StatusCode::OK, &proxy.bench.report())),
         (Method::GET, "/metrics") => {

@@ -55,15 +55,31 @@ pub(super) fn healthcheck(proxy: &Proxy) -> Value {
     })
 }
 
-/// `/v1/models`: what an instance says, decode instances first, else the model that this proxy was given.
-pub(super) async fn models(proxy: &Proxy) -> Result<Reply, Problem> {
+/// What the first instance that is up says at `path`, decode instances first.
+async fn said(proxy: &Proxy, path: &str) -> Option<Value> {
     for role in [Role::Decode, Role::Prefill] {
         for instance in proxy.roster.instances(role).iter().filter(|instance| instance.is_up()) {
-            let said = get(proxy, instance, "/v1/models").await;
-            if let Some(Ok(models)) = said.map(|bytes| serde_json::from_slice::<Value>(&bytes)) {
-                return Ok(json_reply(StatusCode::OK, &models));
+            let said = get(proxy, instance, path).await;
+            if let Some(Ok(value)) = said.map(|bytes| serde_json::from_slice::<Value>(&bytes)) {
+                return Some(value);
             }
         }
+    }
+    None
+}
+
+/// `/version`: an instance's, where one answers, and this proxy's beside it.
+pub(super) async fn version(proxy: &Proxy) -> Reply {
+    const OWN: &str = concat!("pdbench ", env!("CARGO_PKG_VERSION"));
+    let said = said(proxy, "/version").await;
+    let version = said.as_ref().and_then(|said| said["version"].as_str()).unwrap_or(OWN);
+    json_reply(StatusCode::OK, &json!({ "version": version, "proxy": OWN }))
+}
+
+/// `/v1/models`: what an instance says, decode instances first, else the model that this proxy was given.
+pub(super) async fn models(proxy: &Proxy) -> Result<Reply, Problem> {
+    if let Some(models) = said(proxy, "/v1/models").await {
+        return Ok(json_reply(StatusCode::OK, &models));
     }
     let Some(model) = &proxy.config.model else {
         return Err(Problem::unavailable(proxy.roster.why_none(Role::Decode)));

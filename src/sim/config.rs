@@ -1,11 +1,11 @@
 use super::{Cost, Death, Faults, PARAMETERS};
-use crate::cluster::Topology;
+use crate::cluster::{Role, Topology};
 use serde_json::{Map, Value};
 
 /// A simulated cluster: its shape, its speed and what its answers look like.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Prefill and decode nodes. Default 1p1d.
+    /// Its nodes. Default 1p1d.
     pub topology: Topology,
     /// The model's served name. Default `simulated`.
     pub model: String,
@@ -15,7 +15,8 @@ pub struct Config {
     pub wall_anchor_unix_us: u64,
     /// What work costs.
     pub cost: Cost,
-    /// Who serves a request. Default [`Routing::LeastInFlight`].
+    /// How whoever stands before the nodes chooses among them; no node looks at it. Default
+    /// [`Routing::LeastInFlight`].
     pub routing: Routing,
     /// When the sequences of a decode step emit. Default [`Emission::Together`].
     pub emission: Emission,
@@ -107,6 +108,27 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Whether what is meant for some nodes alone finds them in the topology.
+    ///
+    /// # Errors
+    /// A sentence that names the parameter, the node and the topology.
+    pub fn check(&self) -> Result<(), String> {
+        let count = |role| self.topology.roles().filter(|other| *other == role).count();
+        let there = |role: Option<Role>, index: Option<usize>| {
+            role.is_none_or(|role| index.unwrap_or(0) < count(role))
+        };
+        let refused = |name, what: String| {
+            Err(format!("{name} `{what}` names a node that a {} cluster does not have", self.topology))
+        };
+        if let Some(death) = self.death.filter(|death| !there(Some(death.role), Some(death.index))) {
+            return refused("kill-node", death.to_string());
+        }
+        match self.faults.0.iter().find(|fault| !there(fault.role, fault.index)) {
+            Some(fault) => refused("fault", fault.to_string()),
+            None => Ok(()),
+        }
+    }
+
     /// Everything that decides what the cluster does, by name: `topology`, `model`, `seed`, then each of
     /// [`PARAMETERS`]. For manifests and the truth log.
     pub fn to_map(&self) -> Map<String, Value> {
@@ -116,5 +138,35 @@ impl Config {
         map.insert("seed".to_owned(), self.seed.into());
         map.extend(PARAMETERS.iter().map(|parameter| (parameter.name.to_owned(), parameter.value(self))));
         map
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_meant_for_a_node_that_is_not_there_is_refused() {
+        let check = |topology: &str, name: &str, text: &str| {
+            let mut config = Config { topology: topology.parse().unwrap(), ..Config::default() };
+            PARAMETERS.iter().find(|p| p.name == name).unwrap().set(&mut config, text).unwrap();
+            config.check()
+        };
+        for (topology, name, text) in [
+            ("2p1d", "kill-node", "prefill:1@3"),
+            ("1m", "kill-node", "mixed:0@0"),
+            ("2p1d", "fault", "lose-kv,status=503@decode:0,slow-link=2@prefill"),
+        ] {
+            assert_eq!(check(topology, name, text), Ok(()), "{topology} {text}");
+        }
+        for (topology, name, text, says) in [
+            ("2p1d", "kill-node", "decode:1@3", "kill-node `decode:1@3` names a node that a 2p1d cluster"),
+            ("1m", "kill-node", "decode:0@3", "a 1m cluster does not have"),
+            ("2p1d", "fault", "lose-kv,status=503@prefill:2", "fault `status=503@prefill:2` names"),
+            ("2p1d", "fault", "status=503@mixed", "fault `status=503@mixed` names"),
+        ] {
+            let error = check(topology, name, text).unwrap_err();
+            assert!(error.contains(says), "{error}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The way into a node: jobs and cancellations go to the node's own task by one queue, in order.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
@@ -12,8 +12,6 @@ pub(super) enum Command<J> {
     Submit(u64, J),
     /// Nobody waits for the job of this slot any more.
     Cancel(u64),
-    /// Forget every cached block.
-    ResetCache,
 }
 
 /// The node's end of the queue.
@@ -57,29 +55,19 @@ impl<J> Inbox<J> {
 pub(super) struct Door<J> {
     commands: mpsc::UnboundedSender<Command<J>>,
     slots: AtomicU64,
-    in_flight: AtomicUsize,
 }
 
 impl<J> Door<J> {
     /// Both ends.
     pub fn open() -> (Arc<Self>, Inbox<J>) {
         let (commands, receiver) = mpsc::unbounded_channel();
-        (
-            Arc::new(Self { commands, slots: AtomicU64::new(0), in_flight: AtomicUsize::new(0) }),
-            Inbox(receiver),
-        )
+        (Arc::new(Self { commands, slots: AtomicU64::new(0) }), Inbox(receiver))
     }
 
-    /// A slot for a job to come; the node counts as one request busier while it lives.
+    /// A slot for a job to come.
     pub fn enter(self: &Arc<Self>) -> Slot<J> {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
         let number = self.slots.fetch_add(1, Ordering::Relaxed);
         Slot { door: Arc::clone(self), number, submitted: false }
-    }
-
-    /// Slots that live.
-    pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
     }
 
     /// Tells the node; false when its task is gone.
@@ -111,7 +99,6 @@ impl<J> Slot<J> {
 
 impl<J> Drop for Slot<J> {
     fn drop(&mut self) {
-        self.door.in_flight.fetch_sub(1, Ordering::Relaxed);
         if self.submitted {
             self.door.tell(Command::Cancel(self.number));
         }

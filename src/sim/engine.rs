@@ -108,7 +108,6 @@ impl Engine {
         match command {
             Command::Submit(number, job) => self.waiting.push_back(Sequence::new(number, job)),
             Command::Cancel(number) => self.cancel(number),
-            Command::ResetCache => self.pool.lock().reset(),
         }
         self.count_places();
     }
@@ -295,7 +294,7 @@ impl Engine {
     fn emit(&mut self, dues: &[(usize, Instant)]) -> usize {
         let now = Instant::now();
         let mut worst = Duration::ZERO;
-        let mut done = 0;
+        let (mut done, mut ended) = (0, false);
         {
             let (mut counts, mut pool) = (self.metrics.lock(), self.pool.lock());
             for (at, due) in dues.iter().take_while(|(_, due)| *due <= now) {
@@ -310,6 +309,7 @@ impl Engine {
                     sequence.make(*due, &mut counts);
                 }
                 if sequence.gone {
+                    ended = true;
                     let blocks = std::mem::take(&mut sequence.blocks);
                     match sequence.job.hold {
                         true => drop(self.held.insert(sequence.number, blocks)),
@@ -318,7 +318,9 @@ impl Engine {
                 }
             }
         }
-        self.count_places();
+        if ended {
+            self.count_places();
+        }
         self.log.late_by(worst);
         done
     }

@@ -68,8 +68,8 @@ pub(super) struct Offer {
     pub there: bool,
     /// The prefill node's blocks.
     pub held: Option<Slot<Job>>,
-    /// Counts it when it expires.
-    pub metrics: Metrics,
+    /// Where NixlConnector counts it when it expires; other connectors count nothing.
+    pub expired: Option<Metrics>,
 }
 
 #[derive(Debug)]
@@ -174,8 +174,10 @@ impl Fabric {
         if !matches!(places.get(key), Some(Place::Offered(offered, ..)) if *offered == number) {
             return;
         }
-        if let Some(Place::Offered(_, offer, _)) = places.remove(key) {
-            offer.metrics.lock().kv_expired += 1;
+        if let Some(Place::Offered(_, offer, _)) = places.remove(key)
+            && let Some(metrics) = &offer.expired
+        {
+            metrics.lock().kv_expired += 1;
         }
     }
 

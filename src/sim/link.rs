@@ -1,6 +1,6 @@
 use super::Cost;
 use std::sync::{Mutex, PoisonError};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 /// The one link from the prefill nodes to the decode nodes: one transfer at a time occupies it, in the
 /// order asked for. A transfer that is given up keeps its time on the link.
@@ -16,14 +16,8 @@ impl Link {
         Self { cost, free_at: Mutex::new(None) }
     }
 
-    /// Moves the KV of `tokens`, ready to leave at `ready`. Gives the instants when it began and arrived.
-    pub async fn transfer(&self, tokens: u64, ready: Instant) -> (Instant, Instant) {
-        let (start, arrived) = self.occupy(tokens, ready, 1.0);
-        sleep_until(arrived).await;
-        (start, arrived)
-    }
-
-    /// The same without waiting for the arrival; it takes `slowness` times as long.
+    /// Moves the KV of `tokens`, ready to leave at `ready`, in `slowness` times the time that the cost model says.
+    /// Gives the instants when it begins and arrives.
     pub fn occupy(&self, tokens: u64, ready: Instant, slowness: f64) -> (Instant, Instant) {
         let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
         let start = free_at.map_or(ready, |free_at| free_at.max(ready));

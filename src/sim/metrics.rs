@@ -1,5 +1,5 @@
-//! How `/metrics` tells what nodes count: names and labels of vLLM 0.30's V1 engine. `engine` numbers the nodes
-//! of one exposition. What a connector counts is there once that connector worked.
+//! How `/metrics` tells what nodes count: names and labels of vLLM 0.30's V1 engine. Each node is `engine` 0 of
+//! its own. What a connector counts is there once that connector worked.
 
 use super::counts::{Counts, StoreOperations};
 use crate::wire::prometheus::{Histogram, Kind, Writer};
@@ -186,38 +186,32 @@ const HISTOGRAMS: &[HistogramFamily] = &[
     ("vllm:nixl_bytes_transferred", "Bytes per KV cache transfer.", |counts| &counts.transfer_bytes),
 ];
 
-/// The exposition of `nodes`, in the order of their `engine` numbers, each with `kv_capacity_tokens`.
-pub(super) fn expose<'a>(
-    nodes: impl Iterator<Item = &'a Metrics>,
-    model: &str,
-    kv_capacity_tokens: u64,
-) -> String {
-    let nodes: Vec<(String, Counts)> =
-        nodes.enumerate().map(|(engine, metrics)| (engine.to_string(), metrics.lock().clone())).collect();
+/// The exposition of a node that holds `kv_capacity_tokens`.
+pub(super) fn expose(counts: &Counts, model: &str, kv_capacity_tokens: u64) -> String {
     let mut writer = Writer::default();
     for family in FAMILIES {
-        if nodes.iter().all(|(_, counts)| (family.series)(counts, 1.0).is_empty()) {
+        let series = (family.series)(counts, kv_capacity_tokens as f64);
+        if series.is_empty() {
             continue;
         }
         writer.family(family.name, family.kind, family.help);
-        for (engine, counts) in &nodes {
-            for (label, value) in (family.series)(counts, kv_capacity_tokens as f64) {
-                let mut labels = vec![("engine", engine.as_str()), ("model_name", model)];
-                labels.extend(label);
-                writer.sample(family.name, &labels, value);
-            }
+        for (label, value) in series {
+            let mut labels = vec![ENGINE, ("model_name", model)];
+            labels.extend(label);
+            writer.sample(family.name, &labels, value);
         }
     }
-    let nixl = nodes.iter().any(|(_, counts)| counts.nixl);
-    for (name, help, histogram) in HISTOGRAMS.iter().filter(|(name, ..)| nixl || !name.contains("nixl")) {
+    for (name, help, histogram) in
+        HISTOGRAMS.iter().filter(|(name, ..)| counts.nixl || !name.contains("nixl"))
+    {
         writer.family(name, Kind::Histogram, help);
-        for (engine, counts) in &nodes {
-            writer.histogram(name, &[("engine", engine), ("model_name", model)], histogram(counts));
-        }
+        writer.histogram(name, &[ENGINE, ("model_name", model)], histogram(counts));
     }
-    expose_store(&mut writer, &nodes, model);
+    expose_store(&mut writer, counts, model);
     writer.finish()
 }
+
+const ENGINE: (&str, &str) = ("engine", "0");
 
 type StoreFamily = (&'static str, &'static str, fn(&StoreOperations) -> u64);
 
@@ -232,21 +226,13 @@ const STORE: &[StoreFamily] = &[
     }),
 ];
 
-fn expose_store(writer: &mut Writer, nodes: &[(String, Counts)], model: &str) {
-    if nodes.iter().all(|(_, counts)| counts.store.is_empty()) {
+fn expose_store(writer: &mut Writer, counts: &Counts, model: &str) {
+    if counts.store.is_empty() {
         return;
     }
     let series = || {
-        nodes.iter().flat_map(|(engine, counts)| {
-            counts.store.iter().map(move |((operation, status), counted)| {
-                let labels: [(&str, &str); 4] = [
-                    ("engine", engine.as_str()),
-                    ("model_name", model),
-                    ("operation", operation),
-                    ("status", status),
-                ];
-                (labels, counted)
-            })
+        counts.store.iter().map(|((operation, status), counted)| {
+            ([ENGINE, ("model_name", model), ("operation", *operation), ("status", *status)], counted)
         })
     };
     for (name, help, value) in STORE {

@@ -1,25 +1,21 @@
 //! A simulated PD cluster of known truth: nodes whose times follow a stated cost model, speaking vLLM's OpenAI
-//! API and metrics. [`run_nodes`] gives each node a socket of its own: it really holds KV, hands it over in every
-//! dialect of the proxies in use, or by a store, and can be made to fail. The truth log says what each request
-//! really met at each node, so that a client's numbers can be held against it. [`run`] puts a whole cluster behind
-//! one socket, with a scheduler inside; it knows neither store nor faults.
-//! Deliberately absent: threads, runtimes and files; the caller decides where it runs and what is kept.
+//! API and metrics. Each has a socket of its own, holds KV, hands it over in every dialect of the proxies in use,
+//! or by a store, and can be made to fail. The truth log says what each request really met at each node, so that a
+//! client's numbers can be held against it.
+//! Deliberately absent: a proxy, which is the real one's task; threads, runtimes and files: the caller decides where
+//! it runs and what is kept.
 
 mod answer;
 mod api;
-mod body;
-mod cluster;
 mod config;
 mod cost;
 mod counts;
-mod decode;
 mod door;
 mod engine;
 mod events;
 mod fabric;
 mod faults;
 mod handoff;
-mod http;
 mod link;
 mod metaserver;
 mod metrics;
@@ -28,11 +24,8 @@ mod nodes;
 mod outgoing;
 mod parameters;
 mod pool;
-mod prefill;
-mod prefix_cache;
 mod prompt;
 mod sequence;
-mod server;
 mod serving;
 mod store;
 mod stream;
@@ -42,16 +35,11 @@ pub use config::{Config, Emission, KvConfig, Routing};
 pub use cost::Cost;
 pub use fabric::Delivery;
 pub use faults::{Death, Fault, FaultKind, Faults};
-pub use nodes::{SimCluster, SimNode, run_nodes};
+pub use nodes::{SimCluster, SimNode, run};
 pub use parameters::{FlagNames, PARAMETERS, Parameter};
 pub use truth::{Ended, TRUTH_SCHEMA, Truth, TruthHeader, TruthSink};
 
-use crate::runtime::{Clock, StopSignal};
-use cluster::Cluster;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
-use truth::TruthLog;
 
 /// What a simulated cluster did until it was stopped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -83,20 +71,4 @@ impl Totals {
         self.prompt_tokens += u64::from(truth.prompt_tokens);
         self.output_tokens += u64::from(truth.output_tokens);
     }
-}
-
-/// Serves `config`'s cluster on `listener` until `stop`: `Drain` takes no new connection and lets requests
-/// in flight end, `Now` cuts them. Every task is spawned on the current runtime and every wait is tokio's,
-/// so that on a paused runtime the same requests give the same truth. Times are `clock`'s.
-pub async fn run(
-    listener: TcpListener,
-    config: Config,
-    clock: Clock,
-    truth: Option<TruthSink>,
-    stop: StopSignal,
-) -> Totals {
-    let log = TruthLog::start(&config, clock, truth);
-    let cluster = Cluster::start(config, clock, Arc::clone(&log));
-    server::serve(listener, cluster, stop).await;
-    log.totals()
 }

@@ -156,7 +156,7 @@ impl Node {
 
     /// The exposition of the node's metrics.
     pub fn expose(&self) -> String {
-        expose(std::iter::once(&self.metrics), &self.config.model, self.config.cost.kv_capacity_tokens)
+        expose(&self.metrics.lock(), &self.config.model, self.config.cost.kv_capacity_tokens)
     }
 
     /// Finds no prompt's beginning of before any more.
@@ -168,8 +168,7 @@ impl Node {
     /// the engine is gone.
     pub async fn serve(self: Arc<Self>, accepted: Accepted) -> Option<Serving> {
         let Accepted { id, full_id, received, prompt, answer, leg, faults } = accepted;
-        let mut entry = Entry::open(&self.log, id, received, prompt.tokens);
-        entry.at(self.member.role, self.member.index);
+        let mut entry = Entry::open(&self.log, id, received, prompt.tokens, &self.member);
         let arrived = match &leg {
             Leg::Fetch(fetch) => {
                 let _deferred = Deferred::new(&self.metrics);
@@ -179,7 +178,7 @@ impl Node {
             _ => None,
         };
         if let Some(arrived) = &arrived {
-            entry.kv_arrived(self.member.index as u32, arrived.at);
+            entry.kv_arrived(arrived.at);
         }
         let (sender, made) = mpsc::unbounded_channel();
         let waited = Instant::now();

@@ -78,7 +78,7 @@ impl SimCluster {
 /// Serves a cluster of `nodes`, whose order within a role is their index, until `stop`: `Drain` takes no new
 /// connection and lets requests in flight end, `Now` cuts them. Every task is spawned on the current runtime and
 /// every wait is tokio's, so that on a paused runtime the same requests give the same truth. Times are `clock`'s.
-pub async fn run_nodes(
+pub async fn run(
     nodes: Vec<SimNode>,
     config: Config,
     clock: Clock,

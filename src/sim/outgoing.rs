@@ -28,7 +28,7 @@ impl Node {
             arrives: None,
             there: !faults.lose_kv(),
             held: Some(slot).filter(|_| !faults.lose_kv()),
-            metrics: self.metrics.clone(),
+            expired: matches!(leg, Leg::Give(Give::Answer)).then(|| self.metrics.clone()),
         };
         match leg {
             Leg::Give(Give::Answer) => {

@@ -156,7 +156,7 @@ pub const PARAMETERS: &[Parameter] = &[
         "routing",
         routing,
         "",
-        "How a node is chosen for a request",
+        "How the proxy before the nodes chooses one for a request",
         Kind::Word {
             get: |config| match config.routing {
                 Routing::LeastInFlight => "least-in-flight",

@@ -158,8 +158,7 @@ fn fail_at_once(node: &Node, id: &str, received: Instant, ask: &Ask, status: u16
     if status < 500 {
         node.log.rejected();
     } else {
-        let mut entry = Entry::open(&node.log, id.to_owned(), received, ask.prompt.tokens);
-        entry.at(node.member.role, node.member.index);
+        let mut entry = Entry::open(&node.log, id.to_owned(), received, ask.prompt.tokens, &node.member);
         entry.close(Ended::Error);
         node.metrics.lock().failed += 1;
     }

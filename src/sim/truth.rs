@@ -2,6 +2,7 @@
 //! when it ends, after one header line. What a client claims to have measured is held against it.
 //! Deliberately absent: files; lines go to a sink that the caller opened.
 
+use super::fabric::Member;
 use super::sequence::Work;
 use super::{Config, Totals};
 use crate::cluster::Role;
@@ -18,7 +19,7 @@ use tokio::time::Instant;
 pub type TruthSink = Box<dyn FnMut(String) + Send>;
 
 /// The version of the truth log's lines.
-pub const TRUTH_SCHEMA: u32 = 2;
+pub const TRUTH_SCHEMA: u32 = 3;
 
 /// First line of a truth log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,21 +32,21 @@ pub struct TruthHeader {
     pub parameters: Map<String, Value>,
 }
 
-/// What happened to one request at one node: a line of the truth log. The legs of one request share its id;
-/// where one socket stands for a whole cluster there is one line for both. Times are since the clock's origin. Those of
-/// prefill and KV are the cost model's own, up to 1 ms before the runtime's timer acts on them; those of
-/// reading and writing are stamps.
+/// What happened to one request at one node: a line of the truth log. The legs of one request share its id. Times
+/// are since the clock's origin. Those of prefill and KV are the cost model's own, up to 1 ms before the runtime's
+/// timer acts on them; those of reading and writing are stamps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Truth {
     /// `x-request-id`, or what the cluster made up: the response's id without its `cmpl-` or `chatcmpl-`.
     pub id: String,
     /// Head and body of the request had been read.
     pub received_us: Offset,
-    /// The prefill batch with it began; `None` when it never did, or was not over when the request ended.
+    /// The node's first step with its prompt began; `None` where its KV came from elsewhere, and when the prompt
+    /// was not computed when the request ended.
     pub prefill_start_us: Option<Offset>,
-    /// The prefill batch ended.
+    /// Its prompt was computed, and with it its first token.
     pub prefill_end_us: Option<Offset>,
-    /// The last KV block reached the decode node.
+    /// The last KV block that came from elsewhere reached the node.
     pub kv_arrived_us: Option<Offset>,
     /// When each event with a token was handed to the socket's write, `[first, gap, gap…]`; one instant for
     /// the body of an answer that is not streamed.
@@ -55,28 +56,19 @@ pub struct Truth {
     /// Those of them that the node had cached.
     pub cached_tokens: u32,
     /// Those of them whose KV came from another node or the store.
-    #[serde(default)]
     pub external_tokens: u32,
     /// Those of them that the node computed.
-    #[serde(default)]
     pub computed_tokens: u32,
     /// How often the request lost its place to others.
-    #[serde(default)]
     pub preempted: u32,
     /// Output tokens handed to the socket.
     pub output_tokens: u32,
     /// How the request ended.
     pub ended: Ended,
-    /// The node's role; `None` where one socket stands for a whole cluster.
-    #[serde(default)]
-    pub role: Option<Role>,
+    /// The node's role.
+    pub role: Role,
     /// The node's index within its role.
-    #[serde(default)]
-    pub node: Option<u32>,
-    /// Index of the prefill node; `None` while `prefill_end_us` is.
-    pub prefill_node: Option<u32>,
-    /// Index of the decode node among the decode nodes; `None` while `kv_arrived_us` is.
-    pub decode_node: Option<u32>,
+    pub node: u32,
 }
 
 /// How a request that was accepted ended.
@@ -165,8 +157,14 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// The line of a request read at `received`.
-    pub fn open(log: &Arc<TruthLog>, id: String, received: Instant, prompt_tokens: u32) -> Self {
+    /// The line of a request with `prompt_tokens` that `node` read at `received`.
+    pub fn open(
+        log: &Arc<TruthLog>,
+        id: String,
+        received: Instant,
+        prompt_tokens: u32,
+        node: &Member,
+    ) -> Self {
         let truth = Truth {
             id,
             received_us: log.offset(received),
@@ -181,27 +179,10 @@ impl Entry {
             preempted: 0,
             output_tokens: 0,
             ended: Ended::Cancelled,
-            role: None,
-            node: None,
-            prefill_node: None,
-            decode_node: None,
+            role: node.role,
+            node: node.index as u32,
         };
         Self { log: Arc::clone(log), truth }
-    }
-
-    /// Notes the prefill leg.
-    pub fn prefilled(&mut self, node: u32, start: Instant, end: Instant, cached_tokens: u32) {
-        self.truth.prefill_node = Some(node);
-        self.truth.prefill_start_us = Some(self.log.offset(start));
-        self.truth.prefill_end_us = Some(self.log.offset(end));
-        self.truth.cached_tokens = cached_tokens;
-        self.truth.computed_tokens = self.truth.prompt_tokens - cached_tokens;
-    }
-
-    /// Notes which node it is.
-    pub fn at(&mut self, role: Role, node: usize) {
-        self.truth.role = Some(role);
-        self.truth.node = Some(node as u32);
     }
 
     /// Notes how the node came by the prompt's KV. What it computed itself it prefilled, unless that was only
@@ -210,7 +191,6 @@ impl Entry {
         if work.external_tokens == 0 && self.truth.kv_arrived_us.is_none() {
             self.truth.prefill_start_us = Some(self.log.offset(work.started));
             self.truth.prefill_end_us = Some(self.log.offset(work.first));
-            self.truth.prefill_node = self.truth.node.filter(|_| self.truth.role == Some(Role::Prefill));
         }
         self.truth.cached_tokens = work.cached_tokens;
         self.truth.external_tokens = work.external_tokens;
@@ -218,9 +198,8 @@ impl Entry {
         self.truth.preempted = work.preempted;
     }
 
-    /// Notes that the KV reached a decode node.
-    pub fn kv_arrived(&mut self, node: u32, at: Instant) {
-        self.truth.decode_node = Some(node);
+    /// Notes that KV from elsewhere reached the node.
+    pub fn kv_arrived(&mut self, at: Instant) {
         self.truth.kv_arrived_us = Some(self.log.offset(at));
     }
 

@@ -48,9 +48,8 @@ pub struct Ran {
 pub fn world(arguments: &[&str], workers: Workers, stdout: &Printed, stderr: &Printed) -> Surroundings {
     Surroundings {
         arguments: ["pdbench"].iter().chain(arguments).map(|&word| word.to_owned()).collect(),
-        api_key: None,
+        environment: Box::new(|_| None),
         executable: PathBuf::from("pdbench"),
-        admin_key: None,
         wall_clock: Box::new(|| Timestamp::new(1_767_323_045, 6_000).unwrap().to_zoned(TimeZone::UTC)),
         host: Host { kernel: "test".to_owned(), cores: 2, memory_bytes: None },
         version: "pdbench test".to_owned(),

@@ -72,7 +72,7 @@ async fn a_list_makes_the_batch_curve_with_prompts_of_their_own() {
     assert_eq!(pdbench::run(&mut world).await, Exit::Valid);
     let changed: Vec<_> =
         before.iter().zip(files_of(&ran.directory())).filter(|(a, b)| **a != *b).map(|(a, _)| &a.0).collect();
-    assert_eq!(changed, [&String::new(); 0]);
+    assert!(changed.is_empty(), "{changed:?}");
     over(&ran);
 }
 

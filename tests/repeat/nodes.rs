@@ -4,7 +4,7 @@ use crate::common::{Ran, run_in};
 use pdbench::cluster::Role;
 use pdbench::measure::{BatchResult, Plateau};
 use pdbench::runtime::{Clock, Stop, StopHandle, Workers, stop_channel};
-use pdbench::sim::{Config, SimNode, Totals, run_nodes};
+use pdbench::sim::{Config, SimNode, Totals, run};
 use tempfile::tempdir;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
@@ -32,7 +32,7 @@ impl Nodes {
             nodes.push(SimNode { role, listener });
         }
         let (stop, signal) = stop_channel();
-        let task = tokio::spawn(run_nodes(nodes, config, Clock::start(), None, signal));
+        let task = tokio::spawn(run(nodes, config, Clock::start(), None, signal));
         Self { prefill, decode, stop, task }
     }
 

@@ -31,7 +31,7 @@ impl Cluster {
         let sink: TruthSink = Box::new(move |line| kept.lock().unwrap().push(line.to_string()));
         let (stop, signal) = stop_channel();
         let nodes = vec![SimNode { role: Role::Mixed, listener }];
-        let serving = pdbench::sim::run_nodes(nodes, config, Clock::start(), Some(sink), signal);
+        let serving = pdbench::sim::run(nodes, config, Clock::start(), Some(sink), signal);
         Ok(Self { address, lines, stop, worker: workers.start("sim", serving)? })
     }
 

@@ -7,6 +7,7 @@ mod cluster;
 mod common;
 mod compatibility;
 mod direct;
+mod embedded;
 mod faults;
 mod front;
 mod patience;

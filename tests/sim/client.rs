@@ -1,14 +1,14 @@
-//! A simulated cluster on a port of its own, and a raw HTTP client that stamps every chunk it reads.
+//! A simulated node on a port of its own, and a raw HTTP client that stamps every chunk it reads.
 
+use pdbench::cluster::Role;
 use pdbench::measure::Offset;
 use pdbench::runtime::{Clock, Stop, StopHandle, stop_channel};
-use pdbench::sim::{Config, PARAMETERS, Totals, Truth, TruthSink, run};
-use pdbench::wire::prometheus::Scrape;
+use pdbench::sim::{Config, PARAMETERS, SimNode, Totals, Truth, TruthSink, run};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 /// The default cluster with these parameters set.
@@ -21,7 +21,7 @@ pub fn config(parameters: &[(&str, &str)]) -> Config {
     config
 }
 
-/// A cluster that is being served.
+/// A node that prefills and decodes, being served.
 pub struct Sim {
     pub address: SocketAddr,
     pub clock: Clock,
@@ -31,17 +31,17 @@ pub struct Sim {
 }
 
 impl Sim {
-    pub fn start(config: Config) -> Self {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let listener = socket.listen(4096).unwrap();
+    pub fn start(mut config: Config) -> Self {
+        config.topology = "1m".parse().unwrap();
+        let listener = crate::nodes::listen(0);
         let address = listener.local_addr().unwrap();
         let lines = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&lines);
         let sink: TruthSink = Box::new(move |line| kept.lock().unwrap().push(line));
         let (stop, signal) = stop_channel();
         let clock = Clock::start();
-        let totals = tokio::spawn(run(listener, config, clock, Some(sink), signal));
+        let nodes = vec![SimNode { role: Role::Mixed, listener }];
+        let totals = tokio::spawn(run(nodes, config, clock, Some(sink), signal));
         Self { address, clock, lines, stop, totals }
     }
 
@@ -71,10 +71,6 @@ impl Sim {
 
     pub async fn get(&self, path: &str) -> Response {
         self.request("GET", path, "", "").await.read().await
-    }
-
-    pub async fn metrics(&self) -> Scrape {
-        Scrape::parse(&self.get("/metrics").await.text()).unwrap()
     }
 }
 

@@ -2,11 +2,10 @@
 
 use crate::client::{Response, config};
 use crate::nodes::{D, M, Nodes, tick};
-use crate::timing::{ask, prompt};
+use crate::timing::{ask, burst, prompt};
 use pdbench::cluster::Role;
 use pdbench::measure::Offset;
 use pdbench::sim::{Config, Cost, Truth};
-use serde_json::Value;
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -14,23 +13,6 @@ fn mixed(parameters: &[(&str, &str)]) -> Config {
     let mut config = config(parameters);
     config.topology = "1m".parse().unwrap();
     config
-}
-
-/// Sends all of `bodies` at once to one node; responses and truths in the same order.
-async fn burst(nodes: &Nodes, node: (Role, usize), bodies: Vec<Value>) -> (Vec<Response>, Vec<Truth>) {
-    let mut connections = Vec::new();
-    for (index, body) in bodies.iter().enumerate() {
-        connections.push(nodes.send(node, &format!("x-request-id: r{index:04}\r\n"), body).await);
-    }
-    let reads: Vec<_> =
-        connections.into_iter().map(|mut c| tokio::spawn(async move { c.read().await })).collect();
-    let mut responses = Vec::new();
-    for read in reads {
-        responses.push(read.await.unwrap());
-    }
-    let mut truths = nodes.truths();
-    truths.sort_by(|a, b| a.id.cmp(&b.id));
-    (responses, truths)
 }
 
 fn span(truth: &Truth) -> (Offset, Offset) {
@@ -143,6 +125,19 @@ async fn sequences_beyond_max_num_seqs_wait_for_a_place() {
     for pair in 1..3 {
         assert!(spans[2 * pair - 2].1 < spans[2 * pair].0 && spans[2 * pair - 1].1 < spans[2 * pair + 1].0);
     }
+    let queued = &nodes.metrics(M).await.histograms("vllm:request_queue_time_seconds")[0].1;
+    assert!(queued.count() == 6 && 0.5 < queued.sum());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_prompt_waits_until_its_kv_fits() {
+    // 20 blocks; a prompt and its answer take 7 of them: two fit.
+    let nodes = Nodes::start(mixed(&[("kv-capacity-tokens", "320")]));
+    let (responses, truths) =
+        burst(&nodes, M, (0..3).map(|salt| ask(&prompt(100, salt), 12)).collect()).await;
+    let times: Vec<_> = responses.iter().map(Response::token_times).collect();
+    assert!(times[1][0] < times[0][11] && times[0][11] < times[2][0]);
+    assert!(truths.iter().all(|truth| truth.preempted == 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -158,6 +153,12 @@ async fn staggered_streams_write_evenly_over_time() {
         ]));
         let (responses, _) =
             burst(&nodes, M, (0..200).map(|salt| ask(&prompt(16, salt), 40)).collect()).await;
+        for response in &responses {
+            for pair in response.token_times()[2..].windows(2) {
+                let gap_ms = pair[1].since(pair[0]).as_millis();
+                assert!((49..=51).contains(&gap_ms), "{gap_ms}");
+            }
+        }
         let mut in_ms = vec![0; 5000];
         for at in responses.iter().flat_map(|response| response.token_times().split_off(2)) {
             in_ms[at.as_us() as usize / 1000] += 1;
@@ -206,16 +207,22 @@ fn many_requests() -> Vec<String> {
             let node = if index % 3 == 0 { (Role::Prefill, index % 2) } else { (Role::Decode, index % 3) };
             let mut connection = nodes.send(node, &format!("x-request-id: r{index}\r\n"), &body).await;
             clients.push(tokio::spawn(async move {
-                match index % 17 {
-                    0 => sleep(Duration::from_millis(100)).await,
-                    _ => drop(connection.read().await),
+                if index % 17 == 0 {
+                    sleep(Duration::from_millis(100)).await;
+                    return 0;
                 }
+                connection.read().await.token_times().len() as u64
             }));
         }
+        let mut seen = 0;
         for client in clients {
-            client.await.unwrap();
+            seen += client.await.unwrap();
         }
         sleep(Duration::from_secs(1)).await;
+        let totals = nodes.cluster.totals();
+        assert_eq!(totals.complete + totals.cancelled, 600);
+        assert!(0 < totals.cancelled && totals.cancelled <= 36); // short answers were over before
+        assert!(seen < totals.output_tokens && totals.output_tokens < seen + 36 * 200);
         nodes.assert_idle().await;
         let preempted = nodes.metric((Role::Decode, 1), "num_preemptions_total", &[]).await;
         assert!(0.0 < preempted);

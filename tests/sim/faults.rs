@@ -5,7 +5,7 @@ use crate::nodes::{D, Nodes, P, listen, prefill_leg, tick, with};
 use crate::timing::{ask, prompt};
 use pdbench::cluster::Role;
 use pdbench::runtime::{Clock, Stop, stop_channel};
-use pdbench::sim::{Ended, SimNode, run_nodes};
+use pdbench::sim::{Ended, SimNode, run};
 use serde_json::{Value, json};
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -173,7 +173,7 @@ async fn a_node_dies_when_the_parameter_says_so() {
     let addresses: Vec<_> = nodes.iter().map(|node| node.listener.local_addr().unwrap()).collect();
     let (stop, signal) = stop_channel();
     let clock = Clock::start();
-    let running = tokio::spawn(run_nodes(nodes, config, clock, None, signal));
+    let running = tokio::spawn(run(nodes, config, clock, None, signal));
     let mut connections = Vec::new();
     for address in &addresses[1..] {
         let mut connection = Connection::open(*address, clock).await;

@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::sleep;
 
-fn apart(parameters: &[(&str, &str)]) -> Config {
+pub fn apart(parameters: &[(&str, &str)]) -> Config {
     let mut config = config(parameters);
     config.kv.store = false;
     config
 }
 
-fn nixl_ask() -> Value {
+pub fn nixl_ask() -> Value {
     json!({"do_remote_decode": true, "do_remote_prefill": false, "remote_engine_id": null, "remote_block_ids": null,
         "remote_host": null, "remote_port": null})
 }
@@ -39,7 +39,10 @@ async fn nixl_pulls_what_the_answer_of_the_prefill_node_names() {
     assert_eq!(answer.token_times()[0], tick(arrives + cost.decode_step(1, 1000)));
     assert_eq!(nodes.sources(D).await, [1.0, 0.0, 999.0]);
     assert!(answer.streamed_text().starts_with(first.json()["choices"][0]["text"].as_str().unwrap()));
-    assert_eq!(nodes.metric(D, "nixl_xfer_time_seconds_count", &[]).await, 1.0);
+    for name in ["nixl_xfer_time_seconds", "nixl_bytes_transferred"] {
+        assert_eq!(nodes.metric(D, &format!("{name}_count"), &[]).await, 1.0);
+        assert_eq!(nodes.metric(P, &format!("{name}_count"), &[]).await, 0.0);
+    }
     assert_eq!(nodes.metric(D, "nixl_num_failed_transfers_total", &[]).await, 0.0);
     nodes.assert_idle().await;
 }
@@ -59,6 +62,18 @@ async fn kv_that_nobody_pulls_expires_and_is_computed_again() {
     assert_eq!(answer.token_times().len(), 4);
     assert_eq!(nodes.sources(D).await, [100.0, 0.0, 0.0]);
     assert_eq!(nodes.metric(D, "nixl_num_failed_transfers_total", &[]).await, 1.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_kv_that_was_to_be_pulled_counts_as_expired() {
+    let nodes = Nodes::start(apart(&[]));
+    let gives = json!({"do_remote_decode": true, "transfer_id": "xfer-1"});
+    for (salt, kv) in [nixl_ask(), gives].into_iter().enumerate() {
+        nodes.post(P, prefill_leg(&ask(&prompt(100, salt), 4), kv)).await;
+    }
+    sleep(Duration::from_secs(481)).await;
+    assert_eq!(nodes.metric(P, "nixl_num_kv_expired_reqs_total", &[]).await, 1.0);
+    nodes.assert_idle().await;
 }
 
 /// Both legs of one request at once, the decode leg `ahead` of the prefill leg: the decode answer's text and the

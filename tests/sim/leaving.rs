@@ -38,9 +38,16 @@ async fn a_client_that_goes_away_frees_its_place_everywhere() {
         sleep(Duration::from_millis(2)).await;
         nodes.assert_idle().await;
         let truth = &nodes.truths()[done];
-        assert_eq!((truth.ended, truth.role), (Ended::Cancelled, Some(node.0)));
+        assert_eq!((truth.ended, truth.role), (Ended::Cancelled, node.0));
+        // What was over before it left is in its log, and nothing else.
+        let over = if node == P { 1005 < away_at_ms } else { 140 < away_at_ms };
+        assert_eq!(truth.prefill_end_us.is_some(), node == P && over);
+        assert_eq!(truth.kv_arrived_us.is_some(), node == D && over);
+        assert_eq!(truth.writes_us.is_empty(), !stream || !over);
         // The node goes on serving others.
         assert_eq!(nodes.post(node, with(body, json!({"max_tokens": 3}))).await.status, 200);
+        let totals = nodes.cluster.totals();
+        assert_eq!((totals.cancelled, totals.complete), (1, done as u64 + 1));
     }
 }
 
@@ -83,13 +90,33 @@ async fn each_node_tells_its_own_metrics_by_vllms_names() {
         ] {
             let series = scrape.histograms(&format!("vllm:{name}"));
             assert_eq!(series.last().map(|(_, h)| h.count()), Some(expected), "{node:?} {name}");
+            for (_, histogram) in &series {
+                let totals: Vec<_> = histogram.cumulative().collect();
+                assert!(totals.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1));
+                assert_eq!(totals.last().map(|last| last.1), Some(histogram.count()));
+            }
         }
         assert!(scrape.samples.iter().all(|sample| sample.label("engine") == Some("0")));
         // Nothing went from node to node: what its connector would count is not there.
         assert!(!scrape.samples.iter().any(|sample| sample.name.contains("nixl")));
         assert_eq!(scrape.sum("vllm:request_success_total", &[("finished_reason", "length")]), Some(3.0));
         assert_eq!(scrape.sum("vllm:prompt_tokens_total", &[]), Some(3.0 * 40.0));
+        for name in [
+            "num_requests_running",
+            "num_requests_waiting",
+            "kv_cache_usage_perc",
+            "num_preemptions_total",
+            "prefix_cache_queries_total",
+            "external_prefix_cache_hits_total",
+        ] {
+            let found = scrape.samples.iter().find(|sample| sample.name == format!("vllm:{name}"));
+            assert_eq!(found.and_then(|sample| sample.label("model_name")), Some("simulated"), "{name}");
+        }
+        assert_eq!(nodes.sources(node).await.iter().sum::<f64>(), 3.0 * 40.0);
     }
+    let head = nodes.get(D, "/metrics").await.head;
+    assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
+    nodes.assert_idle().await;
     assert_eq!(nodes.metric(P, "generation_tokens_total", &[]).await, 3.0);
     assert_eq!(nodes.metric(D, "generation_tokens_total", &[]).await, 45.0);
 }

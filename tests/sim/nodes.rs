@@ -28,7 +28,7 @@ pub struct Nodes {
     pub cluster: SimCluster,
     pub clock: Clock,
     lines: Arc<Mutex<Vec<String>>>,
-    nodes: BTreeMap<(Role, usize), Running>,
+    nodes: BTreeMap<Place, Running>,
 }
 
 struct Running {
@@ -37,9 +37,12 @@ struct Running {
     task: JoinHandle<()>,
 }
 
-pub const P: (Role, usize) = (Role::Prefill, 0);
-pub const D: (Role, usize) = (Role::Decode, 0);
-pub const M: (Role, usize) = (Role::Mixed, 0);
+/// A node's role, and its index within it.
+pub type Place = (Role, usize);
+
+pub const P: Place = (Role::Prefill, 0);
+pub const D: Place = (Role::Decode, 0);
+pub const M: Place = (Role::Mixed, 0);
 
 impl Nodes {
     pub fn start(config: Config) -> Self {
@@ -68,14 +71,14 @@ impl Nodes {
     }
 
     /// Ends one node at once.
-    pub async fn kill(&mut self, (role, index): (Role, usize)) {
+    pub async fn kill(&mut self, (role, index): Place) {
         let node = self.nodes.get_mut(&(role, index)).unwrap();
         node.stop.ask(Stop::Now);
         (&mut node.task).await.unwrap();
     }
 
     /// Starts a node that was killed, at the same address.
-    pub fn restart(&mut self, (role, index): (Role, usize)) {
+    pub fn restart(&mut self, (role, index): Place) {
         let port = self.nodes[&(role, index)].address.port();
         self.begin(role, index, port);
     }
@@ -89,42 +92,49 @@ impl Nodes {
         self.lines.lock().unwrap().clone()
     }
 
-    pub fn address(&self, node: (Role, usize)) -> SocketAddr {
+    pub fn address(&self, node: Place) -> SocketAddr {
         self.nodes[&node].address
     }
 
-    pub async fn send(&self, node: (Role, usize), headers: &str, body: &Value) -> Connection {
+    pub async fn send(&self, node: Place, headers: &str, body: &Value) -> Connection {
         let mut connection = Connection::open(self.address(node), self.clock).await;
         connection.send("POST", "/v1/completions", headers, &body.to_string()).await;
         connection
     }
 
-    pub async fn post(&self, node: (Role, usize), body: Value) -> Response {
+    /// Posts to another path than `/v1/completions`.
+    pub async fn send_to(&self, node: Place, path: &str, body: &Value) -> Response {
+        let mut connection = Connection::open(self.address(node), self.clock).await;
+        connection.send("POST", path, "", &body.to_string()).await;
+        connection.read().await
+    }
+
+    pub async fn post(&self, node: Place, body: Value) -> Response {
         self.send(node, "", &body).await.read().await
     }
 
     /// Posts under a request id.
-    pub async fn post_as(&self, node: (Role, usize), id: &str, body: Value) -> Response {
+    pub async fn post_as(&self, node: Place, id: &str, body: Value) -> Response {
         self.send(node, &format!("x-request-id: {id}\r\n"), &body).await.read().await
     }
 
-    pub async fn get(&self, node: (Role, usize), path: &str) -> Response {
+    pub async fn get(&self, node: Place, path: &str) -> Response {
         let mut connection = Connection::open(self.address(node), self.clock).await;
         connection.send("GET", path, "", "").await;
         connection.read().await
     }
 
-    pub async fn metrics(&self, node: (Role, usize)) -> Scrape {
+    pub async fn metrics(&self, node: Place) -> Scrape {
         Scrape::parse(&self.get(node, "/metrics").await.text()).unwrap()
     }
 
     /// One series of one node.
-    pub async fn metric(&self, node: (Role, usize), name: &str, labels: &[(&str, &str)]) -> f64 {
+    pub async fn metric(&self, node: Place, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.metrics(node).await.sum(&format!("vllm:{name}"), labels).unwrap_or(f64::NAN)
     }
 
     /// Prompt tokens that a node computed, found, and got from elsewhere.
-    pub async fn sources(&self, node: (Role, usize)) -> [f64; 3] {
+    pub async fn sources(&self, node: Place) -> [f64; 3] {
         let scrape = self.metrics(node).await;
         ["local_compute", "local_cache_hit", "external_kv_transfer"]
             .map(|source| scrape.sum("vllm:prompt_tokens_by_source_total", &[("source", source)]).unwrap())

@@ -31,13 +31,10 @@ async fn kv_of_a_prefill_node_reaches_a_decode_node_by_the_store() {
     assert_eq!(nodes.sources(D).await, [8.0, 0.0, 992.0]);
     assert!(answer.streamed_text().starts_with(first.json()["choices"][0]["text"].as_str().unwrap()));
     let truths = nodes.truths();
-    assert_eq!(
-        (truths[0].role, truths[0].node, truths[0].computed_tokens),
-        (Some(Role::Prefill), Some(0), 1000)
-    );
+    assert_eq!((truths[0].role, truths[0].node, truths[0].computed_tokens), (Role::Prefill, 0, 1000));
     assert_eq!(
         (truths[1].role, truths[1].external_tokens, truths[1].computed_tokens),
-        (Some(Role::Decode), 992, 8)
+        (Role::Decode, 992, 8)
     );
     assert!(truths.iter().all(|truth| truth.id == "a"));
     let op = |name| [("operation", name), ("status", "ok")];

@@ -11,7 +11,7 @@ mod target;
 mod tests;
 
 use super::sim::SimParameters;
-use super::{at_least_one, usage};
+use super::{Outside, at_least_one, usage};
 use crate::command::{
     DatasetPlan, Error, Plan, ProbePrompt, RepeatPlan, Salt, ServePlan, SimPlan, WarmupPrompts,
 };
@@ -112,7 +112,9 @@ fn salt(text: String) -> Salt {
 
 impl ServeArgs {
     /// What the flags mean together: a load, or batches of replicas.
-    pub(super) fn any_plan(mut self, api_key: Option<&str>) -> Result<Plan, Error> {
+    pub(super) fn any_plan(mut self, outside: &Outside<'_>) -> Result<Plan, Error> {
+        let api_key = self.target.secrets(outside)?;
+        let api_key = api_key.as_deref();
         if let Some(url) = self.repeat.target_url()?.filter(|_| !self.target.has_place()) {
             self.target.base_url = Some(url);
         }

@@ -1,4 +1,4 @@
-use crate::cli::usage;
+use crate::cli::{Outside, usage};
 use crate::command::{Error, SimPlan, TargetPlan, TokenizerPlan, TrustPlan};
 use crate::wire::{Endpoint, Secret, Target, TargetError};
 use clap::{Args, ValueEnum};
@@ -38,6 +38,12 @@ pub(super) struct TargetArgs {
     /// Headers of each request; values off a short list are redacted in what is stored
     #[arg(long, value_name = "NAME=VALUE", num_args = 1..)]
     header: Vec<String>,
+    /// A header whose value is what an environment variable holds
+    #[arg(long, value_name = "NAME=VARIABLE", num_args = 1..)]
+    header_from_env: Vec<String>,
+    /// File with the API key, in one line [default: the environment's OPENAI_API_KEY]
+    #[arg(long, value_name = "FILE")]
+    api_key_file: Option<PathBuf>,
     /// What request ids (header x-request-id) begin with [default: the run's id]
     #[arg(long, value_name = "TEXT")]
     request_id_prefix: Option<String>,
@@ -84,6 +90,25 @@ pub(super) struct TargetSettings {
 }
 
 impl TargetArgs {
+    /// Fetches what must not be typed: headers join those that were, the API key is given.
+    pub(super) fn secrets(&mut self, outside: &Outside<'_>) -> Result<Option<String>, Error> {
+        for header in std::mem::take(&mut self.header_from_env) {
+            let (name, variable) = header.split_once('=').ok_or_else(|| {
+                usage("a --header-from-env without `=`").help("want NAME=VARIABLE, such as x-token=MY_TOKEN")
+            })?;
+            let value = (outside.variable)(variable).ok_or_else(|| {
+                let variable = variable.escape_debug();
+                usage(format!("--header-from-env: there is no environment variable `{variable}`"))
+                    .help("export it, or leave the flag out")
+            })?;
+            self.header.push(format!("{name}={value}"));
+        }
+        match &self.api_key_file {
+            Some(file) => (outside.key_file)(file).map(Some),
+            None => Ok((outside.variable)("OPENAI_API_KEY")),
+        }
+    }
+
     /// True when any flag says that there is a target outside.
     pub(super) fn is_named(&self) -> bool {
         let texts = [&self.base_url, &self.host, &self.endpoint, &self.model, &self.tokenizer];
@@ -201,7 +226,7 @@ impl TargetArgs {
         let target = self.dressed(target)?;
         match api_key.filter(|key| !key.is_empty()) {
             Some(key) => target.with_api_key(Secret::new(key)).map_err(|_| {
-                usage("OPENAI_API_KEY holds a control character").help("set it again, without a line end")
+                usage("the API key holds a control character").help("want one line of plain text")
             }),
             None => Ok(target),
         }

@@ -1,4 +1,4 @@
-use crate::cli::{Parsed, parse};
+use crate::cli::{Outside, Parsed, parse};
 use crate::command::{
     DatasetPlan, Existing, Plan, ProbePrompt, Salt, ServePlan, TargetPlan, TokenizerPlan, TrustPlan,
 };
@@ -18,7 +18,8 @@ fn plan(line: &str) -> ServePlan {
 fn outcome(line: &str) -> Result<ServePlan, String> {
     let words: Vec<String> =
         ["pdbench", "serve"].into_iter().chain(line.split_whitespace()).map(str::to_owned).collect();
-    match parse(&words, None) {
+    let outside = Outside { variable: &|_| None, key_file: &|_| Ok(String::new()) };
+    match parse(&words, &outside) {
         Ok(Parsed::Plan(plan)) => match *plan {
             Plan::Serve(plan) => Ok(plan),
             other => Err(format!("{other:?}")),

@@ -94,7 +94,7 @@ fn details(reported: &Reported<'_>, batch: &BatchResult, style: Style) -> String
         text += &line("p50 ms", &words);
         let whole = number(plateau.tok_per_s_with_ramp_and_drain);
         text +=
-            &line("Not decoding", &format!("{whole} tok/s with ramp and drain, first send to last token"));
+            &line("Whole window", &format!("{whole} tok/s with ramp and drain, first send to last token"));
     }
     for node in plateau.nodes.iter().take(NODES) {
         text += &node_line(node);
