@@ -22,7 +22,11 @@ pub(super) async fn watch(proxy: Arc<Proxy>, instance: Arc<Instance>) {
             checked.unwrap_or_else(|_| Err(format!("no answer to /health within {:?}", health.timeout)));
         let known = match checked {
             Ok(()) if !instance.is_up() => get_to_know(&proxy, &instance).await,
-            checked => checked,
+            Ok(()) => {
+                keep_knowing(&proxy, &instance).await;
+                Ok(())
+            }
+            down => down,
         };
         match known {
             Ok(()) => instance.admit(),
@@ -56,6 +60,12 @@ async fn get_to_know(proxy: &Proxy, instance: &Arc<Instance>) -> Result<(), Stri
     engine.unwrap_or_else(|_| Err(format!("its bootstrap server did not answer within {longest:?}")))?;
     learn(proxy, instance).await;
     Ok(())
+}
+
+/// Asks an instance that is up for its engine again: it may have been started anew between two checks, and requests
+/// that name the engine of before would have their prompts computed twice. One that does not say keeps its engine.
+async fn keep_knowing(proxy: &Proxy, instance: &Arc<Instance>) {
+    let _ = timeout(proxy.config.health.timeout, learn_engine(proxy, instance)).await;
 }
 
 /// Asks an instance that comes up how long a context it holds, where nobody has said it.

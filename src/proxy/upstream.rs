@@ -45,15 +45,18 @@ struct Idle {
 
 impl Pool {
     /// The freshest one on which the instance has said nothing: a byte or an end there means that it is done with it.
-    fn take(&self) -> Option<TcpStream> {
+    /// And whether it was done with one.
+    fn take(&self) -> (Option<TcpStream>, bool) {
         let mut idle = lock(&self.0);
+        let mut closed = false;
         while let Some(connection) = idle.connections.pop() {
             let quiet = connection.try_read(&mut [0]);
             if matches!(quiet, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
-                return Some(connection);
+                return (Some(connection), closed);
             }
+            closed = true;
         }
-        None
+        (None, closed)
     }
 
     /// Takes a connection into keeping.
@@ -105,7 +108,12 @@ async fn watched_call(
     timeouts: &Timeouts,
 ) -> Result<Answer, LegFault> {
     let instance = Arc::clone(&watch.instance);
-    if let Some(kept) = instance.pool.take() {
+    let (kept, closed) = instance.pool.take();
+    if closed {
+        // It may have been started anew.
+        instance.suspicion.notify_one();
+    }
+    if let Some(kept) = kept {
         let sent = Instant::now();
         match exchange(kept, request, timeouts).await {
             Ok(read) => return Ok(Answer::new(read, watch, timeouts.idle)),
@@ -113,6 +121,7 @@ async fn watched_call(
                 if untouched && fault.kind == FaultKind::Cut && sent.elapsed() < STALE_WITHIN =>
             {
                 instance.stats.stale_retries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                instance.suspicion.notify_one();
             }
             Err(Failure { fault, .. }) => {
                 watch.fail(&fault);
