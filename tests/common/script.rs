@@ -39,15 +39,25 @@ struct Played {
 
 impl ScriptServer {
     pub async fn start(scripts: Vec<Vec<Act>>) -> Self {
+        Self::playing(scripts, false).await
+    }
+
+    /// A server that begins again with the first script after the last.
+    pub async fn round_and_round(scripts: Vec<Vec<Act>>) -> Self {
+        Self::playing(scripts, true).await
+    }
+
+    async fn playing(scripts: Vec<Vec<Act>>, again: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let played = Arc::new(Played::default());
         let playing = Arc::clone(&played);
+        let scripts = Arc::new(scripts);
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             loop {
                 let (connection, _) = listener.accept().await.unwrap();
-                connections.spawn(serve(connection, scripts.clone(), Arc::clone(&playing)));
+                connections.spawn(serve(connection, Arc::clone(&scripts), again, Arc::clone(&playing)));
             }
         });
         Self { url, played, task }
@@ -76,7 +86,7 @@ impl Drop for ScriptServer {
     }
 }
 
-async fn serve(mut connection: TcpStream, scripts: Vec<Vec<Act>>, played: Arc<Played>) {
+async fn serve(mut connection: TcpStream, scripts: Arc<Vec<Vec<Act>>>, again: bool, played: Arc<Played>) {
     connection.set_nodelay(true).unwrap();
     while let Some(method) = read_request(&mut connection).await {
         if method == "GET" {
@@ -86,7 +96,8 @@ async fn serve(mut connection: TcpStream, scripts: Vec<Vec<Act>>, played: Arc<Pl
         }
         let turn = played.turns.fetch_add(1, Ordering::Relaxed);
         played.changed.notify_waiters();
-        for act in &scripts[turn.min(scripts.len() - 1)] {
+        let turn = if again { turn % scripts.len() } else { turn.min(scripts.len() - 1) };
+        for act in &scripts[turn] {
             match act {
                 Act::Write(bytes) => {
                     if connection.write_all(bytes).await.is_err() {
