@@ -131,6 +131,30 @@ async fn only_the_requests_of_the_node_that_died_fail() {
     stack.assert_idle().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_node_that_drains_ends_its_answers_and_costs_one_request_at_most() {
+    for role in [Role::Prefill, Role::Decode] {
+        let mut stack = Stack::start(Dialect::NixlPull, "2p2d").await;
+        let asks: Vec<Ask> = (0..8).map(|number| Ask::streamed(number, 300, 400)).collect();
+        let whole = alone(&asks).await;
+        let requests: Vec<_> = asks.iter().map(|ask| under_way(stack.proxy, ask)).collect();
+        sleep(Duration::from_secs(1)).await;
+        stack.nodes.drain((role, 1)).await;
+        for (request, expected) in requests.into_iter().zip(&whole) {
+            assert_eq!(request.await.unwrap().said, *expected, "{role}");
+        }
+        // It is known to be gone once it refuses a connection.
+        let mut failed = 0;
+        for (ask, expected) in asks.iter().zip(&whole) {
+            let said = stack.ask(ask).await;
+            failed += usize::from(said.status == 502);
+            assert!(said.status == 502 || said == *expected, "{role}: {said:?}");
+        }
+        assert!(failed <= 1, "{role}: {failed}");
+        stack.assert_idle().await;
+    }
+}
+
 /// A way to a node on which requests wait until it is opened.
 struct Gate {
     address: SocketAddr,

@@ -81,6 +81,13 @@ impl Nodes {
         (&mut node.task).await.unwrap();
     }
 
+    /// Lets a node end its requests and take no more.
+    pub async fn drain(&mut self, which: Which) {
+        let node = self.running.get_mut(&which).unwrap();
+        node.stop.ask(Stop::Drain);
+        (&mut node.task).await.unwrap();
+    }
+
     /// Starts a node that was killed, at the same address.
     pub fn restart(&mut self, which: Which) {
         let port = self.running[&which].address.port();
