@@ -76,7 +76,14 @@ fn watched(manifest: &mut Manifest, ran: &PassReport, throttled_before: Option<u
 fn stopped(ran: &Result<PassReport, Error>, world: &Surroundings) -> Option<(Exit, String)> {
     let ending = match ran {
         Ok(ran) => ran.ending,
-        Err(error) => return Some((Exit::Aborted, error.to_string())),
+        Err(error) => {
+            let exit = match world.interrupt.by() {
+                Some(InterruptedBy::Interrupt) => Exit::Interrupted,
+                Some(InterruptedBy::Terminate) => Exit::Terminated,
+                None => error.exit,
+            };
+            return Some((exit, error.to_string()));
+        }
     };
     match (ending, world.interrupt.by()) {
         (Ending::OverBudget { failed, of }, _) => {

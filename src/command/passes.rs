@@ -84,7 +84,34 @@ fn by_routes(direct: &Direct, writing: &Writing<'_>, requests: Vec<Request>) -> 
         .collect()
 }
 
-/// Warm-ups, then the measured load.
+/// What is sent before the measured load.
+pub(super) async fn warm_up(
+    plan: &ServePlan,
+    passes: &mut Passes,
+    load: &mut Load,
+    world: &Surroundings,
+) -> Result<(), Error> {
+    if !passes.warmups.is_empty() {
+        let warmup = Pass {
+            kind: Kind::Warmup,
+            stage: None,
+            answers: None,
+            schedule: vec![Duration::ZERO; passes.warmups.len()],
+            requests: std::mem::take(&mut passes.warmups),
+            max_concurrency: plan.max_concurrency,
+            max_duration: None,
+            max_error_rate: None,
+        };
+        load.pass(warmup, world.interrupt.signal()).await.map_err(died)?;
+    }
+    Ok(())
+}
+
+fn died(error: std::io::Error) -> Error {
+    Error::new(Exit::Aborted, "the load ended early").caused_by(error)
+}
+
+/// The measured load.
 pub(super) async fn run_passes(
     plan: &ServePlan,
     passes: Passes,
@@ -92,21 +119,7 @@ pub(super) async fn run_passes(
     live: &Live,
     world: &mut Surroundings,
 ) -> Result<PassReport, Error> {
-    let died = |error| Error::new(Exit::Aborted, "the load ended early").caused_by(error);
     let stop = world.interrupt.signal();
-    if !passes.warmups.is_empty() {
-        let warmup = Pass {
-            kind: Kind::Warmup,
-            stage: None,
-            answers: None,
-            schedule: vec![Duration::ZERO; passes.warmups.len()],
-            requests: passes.warmups,
-            max_concurrency: plan.max_concurrency,
-            max_duration: None,
-            max_error_rate: None,
-        };
-        load.pass(warmup, stop.clone()).await.map_err(died)?;
-    }
     let planned = passes.main.len();
     let main = Pass {
         kind: Kind::Main,

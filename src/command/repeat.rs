@@ -66,6 +66,8 @@ pub(super) async fn repeat(plan: RepeatPlan, world: &mut Surroundings) -> Result
     dataset.requests = salted(dataset.requests, salt.as_deref(), &dataset.counter);
     let most = 1 + plan.times.iter().copied().max().unwrap_or(0);
     let each = match (&embedded, &plan.way) {
+        // Each replica has a prefill of its own then, whose connection stays open.
+        (None, RepeatWay::Direct { .. }) if plan.prompts == Prompts::Unique => 2,
         (None, _) => 1,
         (Some(_), RepeatWay::Direct { .. }) => 2,
         (Some(_), _) => 6,

@@ -6,7 +6,7 @@ use super::direct::{self, Direct};
 use super::embedded::{self, Bound, Embedded};
 use super::ending::finish;
 use super::manifest::{Known, manifest, run_id};
-use super::passes::{passes, run_passes};
+use super::passes::{passes, run_passes, warm_up};
 use super::preflight::{self, Connections};
 use super::recorder::{Recorder, RunDirectory};
 use super::requests::{salt_text, salted};
@@ -100,8 +100,12 @@ pub(super) async fn serve(plan: ServePlan, world: &mut Surroundings) -> Result<E
     let directory = RunDirectory::create(&plan.output_dir, &manifest, &recorder)?;
     announce(&plan, &manifest, directory.path(), world);
     let throttled_before = input::throttled_periods();
+    let warmed = warm_up(&plan, &mut passes, &mut load, world).await;
     let cpu_before = cpu_of_proxy(&reached, &manifest).await;
-    let ran = run_passes(&plan, passes, &mut load, &live, world).await;
+    let ran = match warmed {
+        Ok(()) => run_passes(&plan, passes, &mut load, &live, world).await,
+        Err(error) => Err(error),
+    };
     let cpu_after = cpu_of_proxy(&reached, &manifest).await;
     if let Some(comparison) = &mut manifest.comparison {
         comparison.proxy_cpu_s = cpu_after.zip(cpu_before).map(|(after, before)| after - before);
@@ -135,6 +139,11 @@ fn raise_descriptor_limit(plan: &ServePlan, requests: usize) -> Result<(), Error
         TargetPlan::Embedded(sim) if sim.config.topology.mixed == 0 => 6,
         TargetPlan::Embedded(_) => 2,
         TargetPlan::Remote(_) => 1,
+    };
+    // A connection to either instance for each request, and one to the proxy where they take turns.
+    let each = match &plan.direct {
+        None => each,
+        Some(direct) => each + 1 + u64::from(direct.by_turns),
     };
     preflight::raise_descriptor_limit(connections, each)
 }

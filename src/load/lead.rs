@@ -4,7 +4,7 @@
 use super::connection::Connection;
 use super::stream::{Open, Stream};
 use super::{Idle, Prepared};
-use crate::measure::{Offset, Outcome, RequestRecord, TransportEnd};
+use crate::measure::{Flag, Offset, Outcome, RequestRecord, TransportEnd};
 use crate::wire::ServerTiming;
 use std::sync::Arc;
 
@@ -71,9 +71,7 @@ impl Stream {
         let second = open.as_mut().and_then(|open| open.second.take());
         let request = self.reading.take();
         self.led.under_way = true;
-        let mut reading = self.new_reading(Some(sent));
-        (reading.record.requested_tokens, reading.record.ignore_eos) = (Some(1), false);
-        self.reading = Some(reading);
+        self.reading = Some(self.new_reading(Some(sent)));
         let end = self.exchange(open, sent).await;
         // Whoever drops the stream before this has the lead's record.
         let Some(lead) = std::mem::replace(&mut self.reading, request) else { return Err(end) };
@@ -99,9 +97,11 @@ impl Stream {
             return Err(end);
         }
         self.led.took_ms = Some(1e3 * at.seconds_since(sent));
-        (self.record().bytes, self.record().connected) = (0, record.connected);
-        let began = None;
-        Ok(second.map(|connection| Open { connection, sent: began, written: 0, second: None }))
+        self.record().connected = record.connected;
+        if record.has(Flag::StaleRetry) {
+            self.record().flag(Flag::StaleRetry);
+        }
+        Ok(second.map(|connection| Open { connection, sent: None, written: 0, second: None }))
     }
 
     /// Makes the decode leg from the answer to the prefill leg.

@@ -161,8 +161,9 @@ impl Stream {
             ready: Some(self.turn.ready),
             sent,
             stamps: self.shard.stamp_clock.stamps(),
-            requested_tokens: Some(request.requested_tokens),
-            ignore_eos: request.ignore_eos,
+            // A prefill leg makes one token.
+            requested_tokens: Some(if self.led.is_under_way() { 1 } else { request.requested_tokens }),
+            ignore_eos: request.ignore_eos && !self.led.is_under_way(),
             prompt_tokens: request.prompt_tokens,
             prompt_tokens_source: request.prompt_tokens_source,
             node: config.places[self.place()].name.clone(),

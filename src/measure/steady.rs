@@ -52,7 +52,10 @@ impl Steady {
     pub(super) fn of(run: &Run) -> Option<Self> {
         let sending = Sending::of(run)?;
         let settled = sending.settled_by_ttft(run)?.max(sending.settled_by_in_flight()?);
-        Some(sending.window(run, settled))
+        // Less than a tenth of the sending says nothing.
+        let length = sending.last.seconds_since(sending.first);
+        let worth = length / 10.0 <= sending.last.seconds_since(settled);
+        worth.then(|| sending.window(run, settled))
     }
 
     /// The distribution of the metric with this key.
@@ -66,6 +69,13 @@ impl Growth {
     /// where a concurrency limit keeps what is in flight from growing, and for fewer than 100 requests.
     pub(super) fn of(run: &Run) -> Option<Self> {
         let sending = Sending::of(run).filter(|_| run.manifest.settings.max_concurrency.is_none())?;
+        // Where the sending is over before answers come, nothing can be told.
+        let e2el = |record: &RequestRecord| Some(record.finished.seconds_since(record.sent?));
+        let mut latencies: Vec<f64> = run.main().filter_map(e2el).collect();
+        latencies.sort_unstable_by(f64::total_cmp);
+        if sending.last.seconds_since(sending.first) < 2.0 * latencies[latencies.len() / 4] {
+            return None;
+        }
         let middle = Offset::from_tenths(sending.first.tenths().midpoint(sending.last.tenths()));
         let admitted = sending.sent_by(sending.last) - sending.sent_by(middle);
         let ended = sending.ended_by(sending.last) - sending.ended_by(middle);
@@ -92,6 +102,10 @@ struct Sending {
 
 impl Sending {
     fn of(run: &Run) -> Option<Self> {
+        // Batches of replicas are sent each at one instant.
+        if run.manifest.repeat.is_some() {
+            return None;
+        }
         let both = run.main().filter_map(|record| Some((record.sent?, record.finished)));
         let (mut sent, mut ended): (Vec<_>, Vec<_>) = both.unzip();
         sent.sort_unstable();

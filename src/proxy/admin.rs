@@ -3,6 +3,7 @@
 use super::http::read_body;
 use super::problem::{Problem, Reply, json_reply};
 use super::{Admin, Proxy};
+use crate::cluster::KvFacts;
 use crate::cluster::{Node, Role};
 use hyper::body::Incoming;
 use hyper::{HeaderMap, StatusCode};
@@ -49,7 +50,7 @@ pub(super) async fn change(
     let (role, name) = (wanted.role, node.authority());
     let message = match change {
         Change::Add => {
-            admit(proxy, role, &node)?;
+            let node = admit(proxy, role, node)?;
             if !proxy.add(role, node) {
                 return Err(Problem::new(
                     StatusCode::CONFLICT,
@@ -84,16 +85,37 @@ pub(super) fn authorise(admin: &Admin, headers: &HeaderMap) -> Result<(), Proble
     Err(Problem::new(StatusCode::FORBIDDEN, "`x-api-key` is missing or wrong"))
 }
 
+/// The places that the facts about a node name; `None` for one that is no place.
+fn kv_places(node: &Node) -> Vec<Option<Node>> {
+    let at = |host: &str, port: u16| Node { host: host.to_owned(), port, kv: KvFacts::default() };
+    let facts = &node.kv;
+    let ports = facts.bootstrap_port.iter().chain(&facts.side_channel_port);
+    let ports = ports.chain(&facts.init_ports).chain(&facts.alloc_ports);
+    let host = facts.side_channel_host.as_deref().unwrap_or(&node.host);
+    let own = ports.map(|port| Some(at(&node.host, *port)));
+    let side = facts.side_channel_host.as_ref().zip(facts.side_channel_port);
+    let side = side.map(|(_, port)| Some(at(host, port)));
+    own.chain(side).chain(facts.address.iter().map(|address| address.parse().ok())).collect()
+}
+
 /// Only what the configuration names: a proxy that anybody could point anywhere would fetch anything.
-fn admit(proxy: &Proxy, role: Role, node: &Node) -> Result<(), Problem> {
+fn admit(proxy: &Proxy, role: Role, node: Node) -> Result<Node, Problem> {
     let config = &proxy.config;
     let given = match role {
         Role::Prefill => &config.prefill,
-        Role::Decode | Role::Mixed => &config.decode,
+        Role::Decode => &config.decode,
+        Role::Mixed => return Err(Problem::bad_request("`type` is prefill or decode")),
     };
-    let known = given.iter().any(|given| given.authority() == node.authority());
-    if known || config.admin.allowed.iter().any(|allowed| allowed.admits(node)) {
-        return Ok(());
+    let known = given.iter().find(|given| given.authority() == node.authority());
+    if let Some(known) = known.filter(|known| node.kv == KvFacts::default() || node.kv == known.kv) {
+        return Ok(known.clone());
+    }
+    // A fact may name another place than the instance's own, which the allow-list has to allow as well.
+    let places = kv_places(&node);
+    let admits = |node: &Node| config.admin.allowed.iter().any(|allowed| allowed.admits(node));
+    if admits(&node) && places.iter().all(|place| place.as_ref().is_some_and(admits)) {
+        config.dialect.fits(role, &node).map_err(|error| Problem::bad_request(error.to_string()))?;
+        return Ok(node);
     }
     let allowed: Vec<String> = config.admin.allowed.iter().map(ToString::to_string).collect();
     let allowed = if allowed.is_empty() { "nothing new".to_owned() } else { allowed.join(", ") };

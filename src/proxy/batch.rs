@@ -213,7 +213,11 @@ async fn prepare(
         let longest = proxy.config.timeouts.connect;
         opening.spawn(async move {
             let _turn = turns.acquire().await;
-            (at, connect(&instance, longest).await)
+            let connection = connect(&instance, longest).await;
+            if connection.is_err() {
+                instance.suspicion.notify_one();
+            }
+            (at, connection)
         });
     }
     let mut connections: Vec<_> = places.iter().map(|_| None).collect();
@@ -306,7 +310,9 @@ impl Journey {
         for (i, replica) in (1..).zip(replicas) {
             let recorder = record(i, replica.id.clone(), &replica.place.instance.name);
             let (body, going, proxy) = (Arc::clone(&body), going.clone(), Arc::clone(proxy));
-            lock(&self.proxy.watches).spawn(fly(proxy, replica, recorder, body, going));
+            let mut watches = lock(&self.proxy.watches);
+            while watches.try_join_next().is_some() {}
+            watches.spawn(fly(proxy, replica, recorder, body, going));
         }
         go.send_replace(true);
         // From here on the records tell whether the batch is under way.

@@ -15,6 +15,8 @@ use hyper::body::Incoming;
 use hyper::{HeaderMap, StatusCode};
 use serde_json::{Map, json};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
 
 /// Longest answer that is handed on.
 const LONGEST: usize = 64 << 20;
@@ -47,12 +49,25 @@ pub(super) async fn tokenize(proxy: &Proxy, headers: &HeaderMap, body: Incoming)
     let passed = passed_lines(headers, proxy.config.instance_key.as_ref());
     let answered = post(proxy, instance, &leg("/tokenize", headers, body), &passed).await;
     let (status, body) = answered.map_err(|fault| {
-        Problem::of_leg(Role::Prefill, &instance.name, StatusCode::BAD_GATEWAY, &fault.message)
+        let message = without_key(proxy, &fault.message);
+        Problem::of_leg(Role::Prefill, &instance.name, StatusCode::BAD_GATEWAY, &message)
     })?;
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
-    let mut reply = text_reply(status, "application/json", String::from_utf8_lossy(&body).into_owned());
+    let body = without_key(proxy, &String::from_utf8_lossy(&body));
+    let mut reply = text_reply(status, "application/json", body);
     mark(&mut reply, Role::Prefill, &instance.name);
     Ok(reply)
+}
+
+/// Longest wait for an instance that empties its cache: a frozen one does not keep the others from being told.
+const LONGEST_RESET: Duration = Duration::from_secs(30);
+
+/// A text without the instances' key: an instance may quote it, and the client must not see it.
+pub(super) fn without_key(proxy: &Proxy, text: &str) -> String {
+    match &proxy.config.instance_key {
+        Some(key) => text.replace(key.expose(), "[redacted]"),
+        None => text.to_owned(),
+    }
 }
 
 /// `/reset_prefix_cache`: every instance is told; 200 when all of them did it.
@@ -67,9 +82,11 @@ pub(super) async fn reset_prefix_cache(
     let mut good = true;
     for role in [Role::Prefill, Role::Decode] {
         for instance in proxy.roster.instances(role) {
-            let (done, said) = match post(proxy, &instance, &leg, &passed).await {
-                Ok((status, _)) => ((200..300).contains(&status), json!(status)),
-                Err(fault) => (false, json!(fault.message)),
+            let asked = timeout(LONGEST_RESET, post(proxy, &instance, &leg, &passed)).await;
+            let (done, said) = match asked {
+                Ok(Ok((status, _))) => ((200..300).contains(&status), json!(status)),
+                Ok(Err(fault)) => (false, json!(without_key(proxy, &fault.message))),
+                Err(_) => (false, json!(format!("no answer within {LONGEST_RESET:?}"))),
             };
             good &= done;
             told.insert(instance.name.clone(), said);

@@ -5,6 +5,7 @@ use super::answer::Answer;
 use super::batch::Fire;
 use super::before::RANK;
 use super::body::{Beside, Relay, ReplyBody, Source};
+use super::fan::without_key;
 use super::forward::passed_headers;
 use super::front::{Ending, Visit};
 use super::health::collect;
@@ -20,6 +21,7 @@ use crate::cluster::{Node, Role};
 use crate::wire::dialect::{Asked, DialectError, Leg, Order, Pair};
 use crate::wire::{Object, Secret};
 use bytes::Bytes;
+use hyper::header::TRANSFER_ENCODING;
 use hyper::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Response, StatusCode};
 use std::pin::pin;
@@ -252,7 +254,7 @@ impl Journey {
             FaultKind::Timeout => StatusCode::GATEWAY_TIMEOUT,
             _ => StatusCode::BAD_GATEWAY,
         };
-        Problem::of_leg(role, instance, status, &fault.message)
+        Problem::of_leg(role, instance, status, &without_key(&self.proxy, &fault.message))
     }
 
     /// The prefill leg ended badly: its status is the client's, its fault ours to tell.
@@ -309,7 +311,10 @@ impl Journey {
     }
 
     fn depart(self, answer: Answer, ahead: Option<Bytes>, beside: Option<Beside>) -> Reply {
-        let length = answer.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        // Beside a transfer coding a length says nothing (RFC 9112, 6.3).
+        let framed = answer.headers.contains_key(TRANSFER_ENCODING);
+        let length = answer.headers.get(CONTENT_LENGTH).filter(|_| !framed);
+        let length = length.and_then(|value| value.to_str().ok()?.parse().ok());
         let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
         let headers = self.told(passed_headers(answer.headers));
         let mut relay = Relay::new(answer.body, length, vec![self.prefill, self.decode], self.visit);

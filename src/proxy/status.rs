@@ -8,6 +8,7 @@ use crate::cluster::Role;
 use hyper::StatusCode;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use tokio::time::timeout;
 
 /// `/status`: the keys of the proxies in use, and the state of each instance.
 pub(super) fn status(proxy: &Proxy) -> Value {
@@ -59,7 +60,7 @@ pub(super) fn healthcheck(proxy: &Proxy) -> Value {
 async fn said(proxy: &Proxy, path: &str) -> Option<Value> {
     for role in [Role::Decode, Role::Prefill] {
         for instance in proxy.roster.instances(role).iter().filter(|instance| instance.is_up()) {
-            let said = get(proxy, instance, path).await;
+            let said = timeout(proxy.config.health.timeout, get(proxy, instance, path)).await.ok().flatten();
             if let Some(Ok(value)) = said.map(|bytes| serde_json::from_slice::<Value>(&bytes)) {
                 return Some(value);
             }

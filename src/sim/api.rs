@@ -68,7 +68,9 @@ struct Body {
     model: Option<String>,
     prompt: Option<PromptField>,
     messages: Option<Vec<Turn>>,
-    max_tokens: Option<i64>,
+    /// An explicit null is no limit.
+    #[serde(default, deserialize_with = "given")]
+    max_tokens: Option<Option<i64>>,
     max_completion_tokens: Option<i64>,
     min_tokens: Option<i64>,
     ignore_eos: Option<bool>,
@@ -83,6 +85,11 @@ struct Body {
     prompt_logprobs: Option<Value>,
     kv_transfer_params: Option<KvParams>,
     bootstrap_room: Option<u64>,
+}
+
+/// Tells a null from what is absent.
+fn given<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<Option<i64>>, D::Error> {
+    Option::deserialize(value).map(Some)
 }
 
 #[derive(Deserialize)]
@@ -222,8 +229,8 @@ impl Body {
     fn limits(&self, endpoint: Endpoint, prompt: &Prompt, config: &Config) -> Result<Limits, Refusal> {
         let longest = config.cost.context_limit();
         let asked = match endpoint {
-            Endpoint::Completions => self.max_tokens.or(Some(16)),
-            Endpoint::Chat => self.max_completion_tokens.or(self.max_tokens),
+            Endpoint::Completions => self.max_tokens.unwrap_or(Some(16)),
+            Endpoint::Chat => self.max_completion_tokens.or(self.max_tokens.flatten()),
         };
         let room = longest.saturating_sub(u64::from(prompt.tokens));
         let max_tokens = match asked {

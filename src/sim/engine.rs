@@ -78,16 +78,17 @@ impl Engine {
 
     async fn run(mut self) {
         loop {
-            if self.running.is_empty() {
-                let Some(front) = self.waiting.front() else {
-                    let Some(command) = self.inbox.recv().await else { return };
-                    self.take(command);
-                    continue;
-                };
-                self.free_at = self.free_at.max(front.job.ready);
+            if self.running.is_empty() && self.waiting.is_empty() {
+                let Some(command) = self.inbox.recv().await else { return };
+                self.take(command);
+                continue;
             }
             while let Some(command) = self.inbox.at_hand() {
                 self.take(command);
+            }
+            self.running.retain(|sequence| !sequence.gone);
+            if let Some(front) = self.waiting.front().filter(|_| self.running.is_empty()) {
+                self.free_at = self.free_at.max(front.job.ready);
             }
             let start = self.free_at;
             self.plan(start);

@@ -56,6 +56,9 @@ impl Object {
     }
 }
 
+/// Most fields of an object: a request has some thirty.
+const MOST_FIELDS: usize = 1024;
+
 impl<'de> Deserialize<'de> for Object {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Fields;
@@ -68,6 +71,10 @@ impl<'de> Deserialize<'de> for Object {
                 let mut object = Object::default();
                 while let Some((key, value)) = map.next_entry::<String, Box<RawValue>>()? {
                     object.set_raw(&key, value);
+                    // Each key is compared with all before it.
+                    if MOST_FIELDS < object.0.len() {
+                        return Err(serde::de::Error::custom(format!("more than {MOST_FIELDS} fields")));
+                    }
                 }
                 Ok(object)
             }
@@ -103,6 +110,8 @@ mod tests {
 
     #[test]
     fn what_is_no_object_is_refused() {
+        let crowd: Vec<String> = (0..2000).map(|nth| format!("\"{nth}\":1")).collect();
+        assert!(Object::parse(format!("{{{}}}", crowd.join(",")).as_bytes()).is_err());
         for text in ["", "[1]", "{\"a\":1", "{} x", "null"] {
             assert!(Object::parse(text.as_bytes()).is_err(), "{text}");
         }

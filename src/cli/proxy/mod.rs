@@ -173,6 +173,13 @@ impl ProxyArgs {
                 repeat_d_times,
             }),
         });
+        let triggered = benchmark.as_ref().is_some_and(|benchmark| benchmark.trigger.is_some());
+        if triggered && !dialect.kv_outlives_its_request() {
+            return Err(usage(format!(
+                "--repeat-d-times with dialect {dialect}, which binds the KV of a prefill to one request"
+            ))
+            .help("the repeat mode needs a KV store: --dialect plain"));
+        }
         let policy = match dialect {
             _ if self.roundrobin => Policy::RoundRobin,
             Dialect::Ascend | Dialect::AscendLayerwise => self.policy.unwrap_or(Policy::Ascend),

@@ -140,7 +140,9 @@ impl Bench<'_> {
                 if now != before {
                     (before, moved) = (now, Instant::now());
                 }
-                let idle = running == 0.0 && (replicas as f64 <= now.1 || QUIET <= moved.elapsed());
+                // An instance that died says for ever what it said last: nothing moves then.
+                let quiet = QUIET <= moved.elapsed();
+                let idle = (running == 0.0 && replicas as f64 <= now.1) || quiet;
                 if trigger_over.load(Ordering::Relaxed) && idle {
                     return all.into_iter().map(|(_, watched)| watched).collect();
                 }

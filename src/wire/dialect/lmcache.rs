@@ -106,9 +106,8 @@ pub(super) fn decode_leg(
     let mut ids = prompt_ids(asked).unwrap_or_default();
     ids.push(first);
     body.set("prompt", ids);
-    if let Some(tokens) = max_tokens(asked) {
-        body.set("max_tokens", tokens.saturating_sub(1));
-    }
+    // Without the key a completion would end after 16 tokens.
+    body.set("max_tokens", max_tokens(asked).map(|tokens| tokens.saturating_sub(1)));
     if let Some(least) = body.get::<u64>("min_tokens") {
         body.set("min_tokens", least.saturating_sub(1));
     }
@@ -138,6 +137,9 @@ fn ids_body(asked: &Asked) -> Result<Object, DialectError> {
             body.set("max_tokens", tokens);
         }
         body.remove("max_completion_tokens");
+        // A chat's switch would be a completion's number.
+        body.remove("logprobs");
+        body.remove("top_logprobs");
     }
     body.set("prompt", ids);
     Ok(body)
@@ -156,7 +158,8 @@ fn completions_leg(pair: &Pair<'_>, body: &Object) -> Leg {
 fn max_tokens(asked: &Asked) -> Option<u64> {
     let most = asked.body.get::<u64>("max_tokens");
     match asked.endpoint {
-        Endpoint::Completions => Some(most.unwrap_or(DEFAULT_MAX_TOKENS)),
+        Endpoint::Completions if asked.body.raw("max_tokens").is_some() => most,
+        Endpoint::Completions => Some(DEFAULT_MAX_TOKENS),
         Endpoint::Chat => asked.body.get("max_completion_tokens").or(most),
     }
 }
