@@ -92,6 +92,10 @@ fn curve(batches: &[BatchResult]) -> Vec<Html> {
 /// The course of one batch: what it achieved, and what came out.
 fn course(batch: &BatchResult) -> Vec<Html> {
     let plateau = &batch.plateau;
+    // Of one or two seconds there is no course.
+    if plateau.bins.len() < 3 {
+        return Vec::new();
+    }
     let title = batch_label(batch);
     let middle = match plateau.bins.get(..2) {
         Some([one, two]) => (two.start_s - one.start_s) / 2.0,
