@@ -4,10 +4,11 @@
 use super::client::Client;
 use super::requests::Writing;
 use super::{Error, Exit, Instance};
+use crate::cluster::Node;
 use crate::load::{Lead, Place, Prepared, Then};
 use crate::wire::Object;
 use crate::wire::dialect::{Asked, Dialect, DialectError, Pair};
-use crate::wire::openai::{head_with, request_body};
+use crate::wire::openai::head_with;
 use crate::workload::Request;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -48,15 +49,11 @@ impl Direct {
         nth: usize,
         id: &str,
     ) -> Result<Prepared, Error> {
-        let body = request_body(writing.endpoint, request, &writing.options);
-        let body = serde_json::to_vec(&body).expect("a map of JSON values is JSON");
-        let body = Object::parse(&body).expect("what was written as an object reads back as one");
-        let asked = Asked { endpoint: writing.endpoint, body, token_ids: None };
         let turn = if self.by_turns { nth / 2 } else { nth };
         let (p, d) = (turn % self.prefill.len(), turn % self.decode.len());
         let legs = Legs {
             dialect: self.dialect,
-            asked,
+            asked: writing.asked(request),
             prefill: self.prefill[p].0.clone(),
             decode: self.decode[d].0.clone(),
             id: format!("{}{id}", writing.id_prefix),
@@ -100,14 +97,7 @@ struct Legs {
 
 impl Legs {
     fn pair(&self) -> Pair<'_> {
-        Pair {
-            prefill: &self.prefill.node,
-            decode: &self.decode.node,
-            request_id: &self.id,
-            nonce: nonce(&self.id),
-            metaserver: "",
-            rank: 0,
-        }
+        pair(&self.prefill.node, &self.decode.node, &self.id)
     }
 
     /// Its request id, and head and body.
@@ -123,8 +113,13 @@ impl Legs {
     }
 }
 
+/// What both legs of a request share whose client plays the proxy.
+pub(super) fn pair<'a>(prefill: &'a Node, decode: &'a Node, request_id: &'a str) -> Pair<'a> {
+    Pair { prefill, decode, request_id, nonce: nonce(request_id), metaserver: "", rank: 0 }
+}
+
 /// The same for both legs of a request and for no other of any run: its id has the run's in it (FNV-1a, 128 bits).
-pub(super) fn nonce(request_id: &str) -> u128 {
+fn nonce(request_id: &str) -> u128 {
     const PRIME: u128 = 0x0100_0000_0000_0000_0000_013b;
     request_id.bytes().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, |hash, byte| {
         (hash ^ u128::from(byte)).wrapping_mul(PRIME)

@@ -7,7 +7,6 @@ use super::serve::Reached;
 use super::{Error, Exit, ProbePrompt, ServePlan, Surroundings, WarmupPrompts, progress};
 use crate::load::{Live, Load, Pass, PassReport, Prepared};
 use crate::measure::Kind;
-use crate::wire::openai::BodyOptions;
 use crate::workload::{Request, Workload};
 use std::time::Duration;
 
@@ -26,21 +25,7 @@ pub(super) fn passes(
     run_id: &str,
     dataset: Dataset,
 ) -> Result<Passes, Error> {
-    let writing = Writing {
-        target: &reached.target,
-        endpoint: plan.endpoint,
-        path: &plan.path,
-        options: BodyOptions {
-            model: reached.model.clone(),
-            logprobs: plan.logprobs,
-            ignore_eos: plan.ignore_eos,
-            chat_content: plan.chat_content,
-            chat_tokens_field: plan.chat_tokens_field,
-            extra: plan.extra_body.clone(),
-        },
-        id_prefix: plan.request_id_prefix.clone().unwrap_or_else(|| format!("{run_id}-")),
-        prompt_tokens_source: dataset.prompt_tokens_source(),
-    };
+    let writing = Writing::of(plan, &reached.target, &reached.model, run_id, &dataset);
     let Dataset { requests, counter, .. } = dataset;
     let first = requests.first().cloned();
     let probe = match (plan.probe, &first) {
@@ -93,14 +78,8 @@ pub(super) async fn warm_up(
 ) -> Result<(), Error> {
     if !passes.warmups.is_empty() {
         let warmup = Pass {
-            kind: Kind::Warmup,
-            stage: None,
-            answers: None,
-            schedule: vec![Duration::ZERO; passes.warmups.len()],
-            requests: std::mem::take(&mut passes.warmups),
             max_concurrency: plan.max_concurrency,
-            max_duration: None,
-            max_error_rate: None,
+            ..Pass::at_once(Kind::Warmup, std::mem::take(&mut passes.warmups))
         };
         load.pass(warmup, world.interrupt.signal()).await.map_err(died)?;
     }
@@ -122,14 +101,11 @@ pub(super) async fn run_passes(
     let stop = world.interrupt.signal();
     let planned = passes.main.len();
     let main = Pass {
-        kind: Kind::Main,
-        stage: None,
-        answers: None,
-        requests: passes.main,
         schedule: passes.schedule,
         max_concurrency: plan.max_concurrency,
         max_duration: plan.max_duration,
         max_error_rate: Some(plan.max_error_rate),
+        ..Pass::at_once(Kind::Main, passes.main)
     };
     let sending = load.pass(main, stop);
     match plan.progress {

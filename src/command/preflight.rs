@@ -124,16 +124,7 @@ pub(super) async fn probe(
     path: &str,
     world: &Surroundings,
 ) -> Result<(), Error> {
-    let pass = Pass {
-        kind: Kind::Probe,
-        stage: None,
-        answers: None,
-        requests: vec![request],
-        schedule: vec![Duration::ZERO],
-        max_concurrency: None,
-        max_duration: None,
-        max_error_rate: None,
-    };
+    let pass = Pass::at_once(Kind::Probe, vec![request]);
     let failed = |error| Error::new(Exit::Preflight, "cannot send the probe").caused_by(error);
     let report = load.pass(pass, world.interrupt.signal()).await.map_err(failed)?;
     match (report.failed_probe, stopped_early(world)) {

@@ -23,14 +23,7 @@ pub(super) async fn serve_proxy(plan: ProxyPlan, world: &mut Surroundings) -> Re
     config.instance_key = key((world.environment)("OPENAI_API_KEY").as_deref(), "OPENAI_API_KEY")?;
     config.admin.key = match &plan.admin_key_file {
         None => key((world.environment)("ADMIN_API_KEY").as_deref(), "ADMIN_API_KEY")?,
-        Some(path) => {
-            let bytes = input::read(path, "the admin key")?;
-            let name = format!("`{}`", path.display());
-            let found = key(Some(&String::from_utf8_lossy(&bytes)), &name)?;
-            Some(found.ok_or_else(|| {
-                Error::new(Exit::Usage, format!("{name} holds no key")).help("put it there, in one line")
-            })?)
-        }
+        Some(path) => key(Some(&input::key_file(path)?), &format!("`{}`", path.display()))?,
     };
     raise_descriptor_limit_fully();
     let notify = match &plan.kv_notify {

@@ -7,23 +7,23 @@ mod external;
 mod through_proxy;
 
 use super::client::Client;
-use super::dataset::{Dataset, Making};
+use super::dataset::Making;
 use super::embedded::{Bound, Embedded, node};
 use super::ending::finish;
 use super::manifest::{Known, manifest, run_id};
 use super::preflight::{self, Connections};
 use super::recorder::{Recorder, RunDirectory};
 use super::requests::{Writing, salt_text, salted};
+use super::serve::load_config;
 use super::{Error, Exit, Instance, RepeatPlan, RepeatWay, SimPlan, Surroundings, TargetPlan};
-use super::{input, result_file, secrets};
+use super::{input, result_file};
 use crate::cluster::{Node, Role};
-use crate::load::{Ending, Live, Load, LoadConfig, Pacing, PassReport, Place};
-use crate::measure::{Kind, Prompts, RepeatFacts, StageFacts, Stamps, Way};
+use crate::load::{Ending, Live, Load, PassReport, Place};
+use crate::measure::{Kind, Prompts, RepeatFacts, StageFacts, Way};
 use crate::report;
-use crate::runtime::{Clock, Workers};
+use crate::runtime::Clock;
 use crate::wire::Target;
 use crate::wire::dialect::Dialect;
-use crate::wire::openai::BodyOptions;
 use crate::workload::Request;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -82,11 +82,12 @@ pub(super) async fn repeat(plan: RepeatPlan, world: &mut Surroundings) -> Result
     let simulated = embedded.is_some() || entry.client.is_simulator().await;
     let (target, addresses) = (entry.target.clone(), vec![entry.address]);
     let recorder = Recorder::default();
-    let config = load_config(&plan, front.iter().chain(&prefill).chain(&decode), clock, world);
+    let places = front.iter().chain(&prefill).chain(&decode).map(place).collect();
+    let config = load_config(&plan.serve, &target, places, world.host.cores, clock, world);
     let stamps = config.stamps;
     let load = Load::start(config, Arc::new(Live::default()), &recorder.sink())
         .map_err(|error| Error::new(Exit::Preflight, "cannot start the load").caused_by(error))?;
-    let writing = writing(&plan, &target, &model, &run_id, &dataset);
+    let writing = Writing::of(&plan.serve, &target, &model, &run_id, &dataset);
     let stages = stages(&plan, dataset.requests)?;
     let known = Known {
         plan: &plan.serve,
@@ -217,38 +218,11 @@ async fn reached(
     Ok(all)
 }
 
-fn load_config<'a>(
-    plan: &RepeatPlan,
-    instances: impl Iterator<Item = &'a Reached>,
-    clock: Clock,
-    world: &Surroundings,
-) -> LoadConfig {
-    let instances: Vec<&Reached> = instances.collect();
-    let shards = plan.serve.shards.unwrap_or(world.host.cores.clamp(1, 16));
-    let (pacing, stamps, shards) = match world.workers {
-        Workers::Threads => (Pacing::Thread { spin: plan.serve.pacing_spin }, Stamps::Kernel, shards),
-        Workers::Local => (Pacing::Runtime, Stamps::User, 1),
-    };
-    let place = |instance: &&Reached| Place {
+fn place(instance: &Reached) -> Place {
+    Place {
         address: instance.address,
         name: Some(instance.node.to_string()),
         greeting: Some(greeting(&instance.target)),
-    };
-    LoadConfig {
-        places: instances.iter().map(place).collect(),
-        tls: instances.first().and_then(|instance| instance.target.tls().cloned()),
-        shards,
-        timeouts: plan.serve.timeouts,
-        read_limits: plan.serve.read_limits,
-        keep_text: plan.serve.save_text,
-        stamps,
-        clock,
-        workers: world.workers,
-        pacing,
-        secrets: match instances.first() {
-            Some(first) => secrets::of(&first.target, &plan.serve.extra_body).into(),
-            None => Vec::new().into(),
-        },
     }
 }
 
@@ -256,31 +230,6 @@ fn load_config<'a>(
 fn greeting(target: &Target) -> Vec<u8> {
     let (base, host) = (target.base_path(), target.authority());
     format!("GET {base}/health HTTP/1.1\r\nhost: {host}\r\naccept-encoding: identity\r\n\r\n").into_bytes()
-}
-
-fn writing<'a>(
-    plan: &'a RepeatPlan,
-    target: &'a Target,
-    model: &str,
-    run_id: &str,
-    dataset: &Dataset,
-) -> Writing<'a> {
-    let serve = &plan.serve;
-    Writing {
-        target,
-        endpoint: serve.endpoint,
-        path: &serve.path,
-        options: BodyOptions {
-            model: model.to_owned(),
-            logprobs: serve.logprobs,
-            ignore_eos: serve.ignore_eos,
-            chat_content: serve.chat_content,
-            chat_tokens_field: serve.chat_tokens_field,
-            extra: serve.extra_body.clone(),
-        },
-        id_prefix: serve.request_id_prefix.clone().unwrap_or_else(|| format!("{run_id}-")),
-        prompt_tokens_source: dataset.prompt_tokens_source(),
-    }
 }
 
 /// The prompts of each batch: one, or one a replica.

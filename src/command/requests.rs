@@ -1,10 +1,12 @@
 //! Turns requests into bytes on the wire, with their ids.
 
-use super::Salt;
+use super::dataset::Dataset;
+use super::{Salt, ServePlan};
 use crate::load::Prepared;
 use crate::measure::PromptTokensSource;
-use crate::wire::openai::{BodyOptions, head, request_body};
-use crate::wire::{Endpoint, Target};
+use crate::wire::dialect::{Asked, Leg};
+use crate::wire::openai::{BodyOptions, head, head_with, request_body};
+use crate::wire::{Endpoint, Object, Target};
 use crate::workload::{Ends, Prompt, Request, TokenCounter};
 
 /// What all requests of a run are written with.
@@ -19,7 +21,54 @@ pub(super) struct Writing<'a> {
     pub(super) prompt_tokens_source: PromptTokensSource,
 }
 
-impl Writing<'_> {
+impl<'a> Writing<'a> {
+    /// As a plan wants the requests to `target`.
+    pub(super) fn of(
+        plan: &'a ServePlan,
+        target: &'a Target,
+        model: &str,
+        run_id: &str,
+        dataset: &Dataset,
+    ) -> Self {
+        Self {
+            target,
+            endpoint: plan.endpoint,
+            path: &plan.path,
+            options: BodyOptions {
+                model: model.to_owned(),
+                logprobs: plan.logprobs,
+                ignore_eos: plan.ignore_eos,
+                chat_content: plan.chat_content,
+                chat_tokens_field: plan.chat_tokens_field,
+                extra: plan.extra_body.clone(),
+            },
+            id_prefix: plan.request_id_prefix.clone().unwrap_or_else(|| format!("{run_id}-")),
+            prompt_tokens_source: dataset.prompt_tokens_source(),
+        }
+    }
+
+    /// A request as the dialects take it.
+    pub(super) fn asked(&self, request: &Request) -> Asked {
+        let body = request_body(self.endpoint, request, &self.options);
+        let body = serde_json::to_vec(&body).expect("a map of JSON values is JSON");
+        let body = Object::parse(&body).expect("what was written as an object reads back as one");
+        Asked { endpoint: self.endpoint, body, token_ids: None }
+    }
+
+    /// A leg of a request, ready to be written to an instance.
+    pub(super) fn leg(&self, target: &Target, place: usize, leg: &Leg, request: &Request) -> Prepared {
+        Prepared {
+            bytes: head_with(target, leg.path, &leg.request_id, &leg.headers, &leg.body),
+            id: leg.request_id.clone(),
+            place,
+            lead: None,
+            prompt_tokens: request.prompt_tokens,
+            prompt_tokens_source: self.prompt_tokens_source,
+            requested_tokens: request.output_tokens,
+            ignore_eos: self.options.ignore_eos,
+        }
+    }
+
     /// One request, ready to be written.
     pub(super) fn prepare(&self, request: &Request, id: &str) -> Prepared {
         let body = request_body(self.endpoint, request, &self.options);

@@ -154,16 +154,8 @@ fn pass(plan: &SelftestPlan, streams: u32, server: &SimChild) -> Result<Pass, Er
     };
     let requests = (0..streams).map(|number| writing.prepare(&request(number), &number.to_string()));
     let at = |number: u32| Duration::from_secs_f64(START_S * f64::from(number) / f64::from(streams));
-    Ok(Pass {
-        kind: Kind::Main,
-        stage: None,
-        answers: None,
-        requests: requests.collect(),
-        schedule: (0..streams).map(at).collect(),
-        max_concurrency: None,
-        max_duration: None,
-        max_error_rate: None,
-    })
+    let schedule = (0..streams).map(at).collect();
+    Ok(Pass { schedule, ..Pass::at_once(Kind::Main, requests.collect()) })
 }
 
 /// The truth log's lines by request id.

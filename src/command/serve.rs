@@ -71,7 +71,13 @@ pub(super) async fn serve(plan: ServePlan, world: &mut Surroundings) -> Result<E
 
     let live = Arc::new(Live::default());
     let recorder = Recorder::default();
-    let config = load_config(&plan, &reached, clock, world);
+    let places = match &reached.direct {
+        Some(direct) => direct.places(reached.addresses[0]),
+        None => vec![Place { address: reached.addresses[0], name: None, greeting: None }],
+    };
+    // An embedded cluster needs a processor of its own.
+    let cores = world.host.cores.saturating_sub(usize::from(reached.embedded.is_some()));
+    let config = load_config(&plan, &reached.target, places, cores, clock, world);
     let stamps = config.stamps;
     let mut load = Load::start(config, Arc::clone(&live), &recorder.sink())
         .map_err(|error| Error::new(Exit::Preflight, "cannot start the load").caused_by(error))?;
@@ -252,20 +258,23 @@ fn caution(target: &Target, address: SocketAddr, world: &mut Surroundings) {
     }
 }
 
-fn load_config(plan: &ServePlan, reached: &Reached, clock: Clock, world: &Surroundings) -> LoadConfig {
-    // An embedded cluster needs a processor of its own.
-    let spare = usize::from(reached.embedded.is_some());
-    let shards = plan.shards.unwrap_or(world.host.cores.saturating_sub(spare).clamp(1, 16));
+/// What all passes of a run to `places` have in common; `cores` may be used for reading.
+pub(super) fn load_config(
+    plan: &ServePlan,
+    target: &Target,
+    places: Vec<Place>,
+    cores: usize,
+    clock: Clock,
+    world: &Surroundings,
+) -> LoadConfig {
+    let shards = plan.shards.unwrap_or(cores.clamp(1, 16));
     let (pacing, stamps, shards) = match world.workers {
         Workers::Threads => (Pacing::Thread { spin: plan.pacing_spin }, Stamps::Kernel, shards),
         Workers::Local => (Pacing::Runtime, Stamps::User, 1),
     };
     LoadConfig {
-        places: match &reached.direct {
-            Some(direct) => direct.places(reached.addresses[0]),
-            None => vec![Place { address: reached.addresses[0], name: None, greeting: None }],
-        },
-        tls: reached.target.tls().cloned(),
+        places,
+        tls: target.tls().cloned(),
         shards,
         timeouts: plan.timeouts,
         read_limits: plan.read_limits,
@@ -274,7 +283,7 @@ fn load_config(plan: &ServePlan, reached: &Reached, clock: Clock, world: &Surrou
         clock,
         workers: world.workers,
         pacing,
-        secrets: secrets::of(&reached.target, &plan.extra_body).into(),
+        secrets: secrets::of(target, &plan.extra_body).into(),
     }
 }
 

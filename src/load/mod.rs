@@ -199,6 +199,22 @@ pub struct Pass {
     pub max_error_rate: Option<f64>,
 }
 
+impl Pass {
+    /// Requests that are sent as soon as they can be, without a limit of any kind.
+    pub fn at_once(kind: Kind, requests: Vec<Prepared>) -> Self {
+        Self {
+            kind,
+            stage: None,
+            answers: None,
+            schedule: vec![Duration::ZERO; requests.len()],
+            requests,
+            max_concurrency: None,
+            max_duration: None,
+            max_error_rate: None,
+        }
+    }
+}
+
 /// How a pass went; the requests themselves are in the records.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PassReport {

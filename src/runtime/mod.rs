@@ -3,9 +3,11 @@
 //! Deliberately absent: thread pools and work stealing.
 
 mod clock;
+mod serving;
 mod stop;
 mod workers;
 
 pub use clock::Clock;
+pub use serving::serve;
 pub use stop::{Stop, StopHandle, StopSignal, stop_channel};
 pub use workers::{Worker, Workers};

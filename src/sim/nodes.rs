@@ -7,7 +7,7 @@ use super::serving;
 use super::truth::TruthLog;
 use super::{Config, Totals, TruthSink};
 use crate::cluster::Role;
-use crate::runtime::{Clock, Stop, StopHandle, StopSignal, stop_channel};
+use crate::runtime::{Clock, Stop, StopHandle, StopSignal, serve, stop_channel};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -21,10 +21,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until};
-
-/// Wait after a failed accept, which mostly means that this process has no file descriptor left.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(10);
+use tokio::time::{Instant, sleep_until};
 
 /// A node to be: what it does, and the socket at which it does it.
 #[derive(Debug)]
@@ -58,7 +55,8 @@ impl SimCluster {
         // A bound socket has an address; without one only its KV could not be fetched.
         let address = listener.local_addr().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
         let node = Node::start(&self.config, &self.fabric, &self.log, self.clock, (role, index, address));
-        accept(listener, &node, stop).await;
+        let converse = |stream| converse(stream, Arc::clone(&node), stop.clone());
+        serve(listener, stop.clone(), converse).await;
         self.fabric.forget(&node.member.engine_id);
     }
 
@@ -121,36 +119,8 @@ async fn end_at(death: Instant, mut stop: StopSignal, handle: StopHandle) {
     }
 }
 
-async fn accept(listener: TcpListener, node: &Arc<Node>, mut stop: StopSignal) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            biased;
-            () = stop.reached(Stop::Drain) => break,
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    connections.spawn(converse(stream, Arc::clone(node), stop.clone()));
-                }
-                Err(_) => sleep(ACCEPT_AGAIN).await,
-            },
-        }
-    }
-    drop(listener);
-    loop {
-        tokio::select! {
-            biased;
-            () = stop.reached(Stop::Now) => break,
-            ended = connections.join_next() => if ended.is_none() { return },
-        }
-    }
-    connections.shutdown().await;
-}
-
 /// One connection, to its end or until `stop` drains it.
 async fn converse(stream: TcpStream, node: Arc<Node>, mut stop: StopSignal) {
-    // Without it the kernel may hold an event back; where it cannot be set the events are only later.
-    let _ = stream.set_nodelay(true);
     let reset = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&reset);
     let service =

@@ -75,18 +75,8 @@ impl Bench<'_> {
                 dialect.decode_leg(&one, &self.pair(nth, &id), None).map_err(super::direct::cannot_speak)?;
             let place = self.prefill.len() + nth;
             let request = Request { output_tokens: 1, ..request.clone() };
-            let prepared = self.prepared(&self.decode[nth], place, &leg, &request);
-            let pass = Pass {
-                kind: Kind::Probe,
-                stage: Some(stage),
-                answers: None,
-                requests: vec![prepared],
-                schedule: vec![Duration::ZERO],
-                max_concurrency: None,
-                max_duration: None,
-                max_error_rate: None,
-            };
-            self.pass(pass).await?;
+            let prepared = self.writing.leg(&self.decode[nth].target, place, &leg, &request);
+            self.pass(Pass { stage: Some(stage), ..Pass::at_once(Kind::Probe, vec![prepared]) }).await?;
             if self.external_tokens(nth).await.is_some_and(|after| before < after) {
                 return Ok("seen_by_decode");
             }

@@ -1,14 +1,13 @@
 //! Batches whose every stream is our own: prefill, KV, synchronised start, plateau, drain.
 
-use super::super::direct::nonce;
+use super::super::direct::pair;
 use super::super::{Error, Exit};
-use super::{Bench, Reached, word};
+use super::{Bench, word};
 use crate::load::{Answers, Pass, PassReport, Prepared};
 use crate::measure::{Batch, Kind, Offset, Prompts, StageFacts};
 use crate::report::plain;
 use crate::wire::Object;
-use crate::wire::dialect::{Asked, Dialect, Leg, Pair};
-use crate::wire::openai::{head_with, request_body};
+use crate::wire::dialect::{Asked, Dialect, Pair};
 use crate::workload::Request;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,8 +25,7 @@ impl Bench<'_> {
         requests: &[Request],
     ) -> Result<(PassReport, StageFacts), Error> {
         let dialect = self.dialect();
-        let asked: Vec<Asked> =
-            requests.iter().map(|request| self.asked(request)).collect::<Result<_, _>>()?;
+        let asked: Vec<Asked> = requests.iter().map(|request| self.writing.asked(request)).collect();
         let store_before = self.store_keys().await;
         let (prefilled, answers) = self.prefill(stage, dialect, &asked, requests).await?;
         let (kv_ready, kv_ready_s) =
@@ -48,14 +46,9 @@ impl Bench<'_> {
         let before = self.scrapes().await;
         let count = replicas_asked.len();
         let pass = Pass {
-            kind: Kind::Replica,
             stage: Some(stage),
-            answers: None,
-            requests: replicas_asked,
             schedule: (0..count).map(|nth| self.plan.ramp.mul_f64(nth as f64 / replicas as f64)).collect(),
-            max_concurrency: None,
-            max_duration: None,
-            max_error_rate: None,
+            ..Pass::at_once(Kind::Replica, replicas_asked)
         };
         let report = self.pass(pass).await?;
         let decode_side = self.decode_side(before).await;
@@ -79,14 +72,6 @@ impl Bench<'_> {
             super::RepeatWay::Direct { dialect, .. } => dialect,
             _ => Dialect::Plain,
         }
-    }
-
-    pub(super) fn asked(&self, request: &Request) -> Result<Asked, Error> {
-        let body = request_body(self.writing.endpoint, request, &self.writing.options);
-        let bytes = serde_json::to_vec(&body).expect("a map of JSON values is JSON");
-        let body = Object::parse(&bytes)
-            .map_err(|error| Error::new(Exit::Usage, "a body is no JSON object").caused_by(error))?;
-        Ok(Asked { endpoint: self.writing.endpoint, body, token_ids: None })
     }
 
     pub(super) async fn pass(&mut self, pass: Pass) -> Result<PassReport, Error> {
@@ -120,18 +105,15 @@ impl Bench<'_> {
             let pair = self.pair(nth, &id);
             let leg = dialect.prefill_leg(asked, &pair, None).map_err(cannot_speak)?;
             let request = Request { output_tokens: 1, ..request.clone() };
-            prepared.push(self.prepared(instance, place, &leg, &request));
+            prepared.push(self.writing.leg(&instance.target, place, &leg, &request));
         }
         let planned = prepared.len();
         let pass = Pass {
-            kind: Kind::Prefill,
             stage: Some(stage),
             answers: (!dialect.kv_outlives_its_request()).then_some(keep),
-            schedule: vec![Duration::ZERO; planned],
-            requests: prepared,
             max_concurrency: self.plan.serve.max_concurrency,
-            max_duration: None,
             max_error_rate: Some(self.plan.serve.max_error_rate),
+            ..Pass::at_once(Kind::Prefill, prepared)
         };
         let report = self.pass(pass).await?;
         if let Some(record) = report.failed_probe.as_ref().filter(|_| planned == 1 || report.sent < planned) {
@@ -171,7 +153,7 @@ impl Bench<'_> {
             let leg =
                 dialect.decode_leg(&asked[prompt], &self.pair(nth, &id), answer).map_err(cannot_speak)?;
             let place = self.prefill.len() + at;
-            prepared.push(self.prepared(&self.decode[at], place, &leg, &requests[prompt]));
+            prepared.push(self.writing.leg(&self.decode[at].target, place, &leg, &requests[prompt]));
         }
         Ok(prepared)
     }
@@ -195,33 +177,9 @@ impl Bench<'_> {
     }
 
     pub(super) fn pair<'p>(&'p self, nth: usize, request_id: &'p str) -> Pair<'p> {
-        Pair {
-            prefill: &self.prefill[nth % self.prefill.len()].node,
-            decode: &self.decode[nth % self.decode.len()].node,
-            request_id,
-            nonce: nonce(request_id),
-            metaserver: "",
-            rank: 0,
-        }
-    }
-
-    pub(super) fn prepared(
-        &self,
-        instance: &Reached,
-        place: usize,
-        leg: &Leg,
-        request: &Request,
-    ) -> Prepared {
-        Prepared {
-            bytes: head_with(&instance.target, leg.path, &leg.request_id, &leg.headers, &leg.body),
-            id: leg.request_id.clone(),
-            place,
-            lead: None,
-            prompt_tokens: request.prompt_tokens,
-            prompt_tokens_source: self.writing.prompt_tokens_source,
-            requested_tokens: request.output_tokens,
-            ignore_eos: self.writing.options.ignore_eos,
-        }
+        let prefill = &self.prefill[nth % self.prefill.len()].node;
+        let decode = &self.decode[nth % self.decode.len()].node;
+        pair(prefill, decode, request_id)
     }
 }
 

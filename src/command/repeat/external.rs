@@ -62,7 +62,7 @@ impl Bench<'_> {
 
     /// One request to the proxy.
     async fn knock(&mut self, stage: u32, kind: Kind, request: &Request) -> Result<PassReport, Error> {
-        let asked = self.asked(request)?;
+        let asked = self.writing.asked(request);
         let prefix = &self.writing.id_prefix;
         let leg = Leg {
             path: asked.endpoint.path(),
@@ -74,27 +74,8 @@ impl Bench<'_> {
             headers: Vec::new(),
             body: asked.body.to_bytes(),
         };
-        let (bytes, source) = (self.writing.target, self.writing.prompt_tokens_source);
-        let prepared = crate::load::Prepared {
-            bytes: crate::wire::openai::head_with(bytes, leg.path, &leg.request_id, &leg.headers, &leg.body),
-            id: leg.request_id,
-            place: 0,
-            lead: None,
-            prompt_tokens: request.prompt_tokens,
-            prompt_tokens_source: source,
-            requested_tokens: request.output_tokens,
-            ignore_eos: self.writing.options.ignore_eos,
-        };
-        let pass = Pass {
-            kind,
-            stage: Some(stage),
-            answers: None,
-            requests: vec![prepared],
-            schedule: vec![Duration::ZERO],
-            max_concurrency: None,
-            max_duration: None,
-            max_error_rate: None,
-        };
+        let prepared = self.writing.leg(self.writing.target, 0, &leg, request);
+        let pass = Pass { stage: Some(stage), ..Pass::at_once(kind, vec![prepared]) };
         let report = self.pass(pass).await?;
         match &report.failed_probe {
             Some(record) => {

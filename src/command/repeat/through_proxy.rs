@@ -37,23 +37,15 @@ impl Bench<'_> {
         let (Some(front), Some(request)) = (front, requests.first()) else {
             return Err(super::no_instance());
         };
-        let asked = self.asked(request)?;
+        let asked = self.writing.asked(request);
         let leg = Leg {
             path: asked.endpoint.path(),
             request_id: format!("{}s{stage}", self.writing.id_prefix),
             headers: vec![(HEADER, (replicas - 1).to_string())],
             body: asked.body.to_bytes(),
         };
-        let pass = Pass {
-            kind: Kind::Main,
-            stage: Some(stage),
-            answers: None,
-            requests: vec![self.prepared(front, 0, &leg, request)],
-            schedule: vec![Duration::ZERO],
-            max_concurrency: None,
-            max_duration: None,
-            max_error_rate: None,
-        };
+        let trigger = self.writing.leg(&front.target, 0, &leg, request);
+        let pass = Pass { stage: Some(stage), ..Pass::at_once(Kind::Main, vec![trigger]) };
         let mut report = self.pass(pass).await?;
         // The sender's count of what is in flight knows nothing of the replicas.
         report.watch = None;
