@@ -8,12 +8,14 @@
 //! - [`measure`] holds what happened, one record a request, and folds records into numbers and verdicts.
 //! - [`proxy`] stands between a client and the prefill and decode instances of a deployment.
 //! - [`observe`] scrapes what the instances of a deployment count meanwhile.
+//! - [`accuracy`] makes questions of a task's documents and scores the answers.
 //! - [`report`] keeps the records and shows the numbers.
 //! - [`sim`] is a prefill/decode cluster of known truth to try all of this on; [`cluster`] names its parts.
 //! - [`runtime`] is the seam between real and virtual time.
 //!
 //! [`Cli`] and [`run`] are the public door; everything a run takes from the world is in [`Surroundings`].
 
+pub mod accuracy;
 pub mod cli;
 pub mod cluster;
 pub mod command;

@@ -4,13 +4,12 @@ use super::Reported;
 use super::fold::has;
 use super::text::bare;
 use crate::measure::{Detail, Distribution, METRICS, Manifest, Offset, RampUp, RequestRecord, Run};
+use crate::wire::python_json::{Ascii, dumps};
 use crate::workload::{Burstiness, Ramp};
 use jiff::fmt::temporal::Pieces;
 use jiff::tz::{Offset as ZoneOffset, TimeZone};
 use jiff::{Timestamp, Zoned};
-use serde_json::ser::Formatter;
-use serde_json::{Map, Serializer, Value, json};
-use std::io::{self, Write};
+use serde_json::{Map, Value, json};
 
 /// Most bytes of a name that is not ours inside of a file name.
 const LONGEST_NAME: usize = 60;
@@ -42,11 +41,7 @@ pub fn vllm_result(reported: &Reported<'_>) -> Map<String, Value> {
 
 /// The bytes of the file: one line without an end, in the form of Python's `json.dump`.
 pub fn vllm_result_bytes(reported: &Reported<'_>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut serializer = Serializer::with_formatter(&mut bytes, PythonForm);
-    serde::Serialize::serialize(&vllm_result(reported), &mut serializer)
-        .expect("a map of JSON values is JSON, and a vector takes all of it");
-    bytes
+    dumps(&vllm_result(reported), Ascii::Escaped).expect("a map of JSON values is JSON").into_bytes()
 }
 
 /// The name that vLLM would have given the file: label or backend, load, model and the time of the end.
@@ -300,37 +295,6 @@ fn own(reported: &Reported<'_>) -> Value {
         "rates": summary.rates,
         "manifest": MANIFEST.into_iter().filter_map(of_manifest).collect::<Map<_, _>>(),
     })
-}
-
-/// `{"a": 1, "b": [1, 2]}`: a blank after each comma and colon, and ASCII only, so that no text breaks the line.
-struct PythonForm;
-
-impl Formatter for PythonForm {
-    fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, text: &str) -> io::Result<()> {
-        for piece in text.split_inclusive(|c: char| !c.is_ascii()) {
-            let (ascii, other) = match piece.chars().next_back().filter(|c| !c.is_ascii()) {
-                Some(c) => (&piece[..piece.len() - c.len_utf8()], Some(c)),
-                None => (piece, None),
-            };
-            writer.write_all(ascii.as_bytes())?;
-            for unit in other.iter().flat_map(|c| c.encode_utf16(&mut [0; 2]).to_vec()) {
-                write!(writer, "\\u{unit:04x}")?;
-            }
-        }
-        Ok(())
-    }
-
-    fn begin_array_value<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
-    }
-
-    fn begin_object_key<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
-    }
-
-    fn begin_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        writer.write_all(b": ")
-    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub mod http1;
 mod object;
 pub mod openai;
 pub mod prometheus;
+pub mod python_json;
 mod server_timing;
 pub mod sse;
 mod target;

@@ -82,6 +82,44 @@ impl PythonRandom {
         (0..count).map(|_| &items[(self.random() * length).floor() as usize]).collect()
     }
 
+    /// `random.sample(range(population), count)`: without replacement, in the order of the draws. CPython keeps a list
+    /// of what is left while that is small beside a set of what was taken.
+    ///
+    /// # Panics
+    /// If `count` is above `population`.
+    pub fn sample(&mut self, population: usize, count: usize) -> Vec<usize> {
+        assert!(count <= population, "no more can be drawn than there are");
+        let mut set_size = 21;
+        if 5 < count {
+            // 4 to the power of ⌈log₄(3 · count)⌉.
+            let mut power = 1;
+            while power < 3 * count {
+                power *= 4;
+            }
+            set_size += power;
+        }
+        if population <= set_size {
+            let mut left: Vec<usize> = (0..population).collect();
+            return (0..count)
+                .map(|taken| {
+                    let last = population - taken;
+                    let at = self.randrange(last as u64) as usize;
+                    let drawn = left[at];
+                    left[at] = left[last - 1];
+                    drawn
+                })
+                .collect();
+        }
+        let mut drawn: Vec<usize> = Vec::with_capacity(count);
+        while drawn.len() < count {
+            let at = self.randrange(population as u64) as usize;
+            if !drawn.contains(&at) {
+                drawn.push(at);
+            }
+        }
+        drawn
+    }
+
     /// `random.shuffle(items)`: from the end, each with one at or before it.
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {

@@ -144,11 +144,3 @@ fn a_failure_without_words_is_named_by_its_outcome() {
     assert_eq!((error(&run.records[4]), error(&run.records[1])), ("http_5xx".to_owned(), String::new()));
     assert_eq!(run.records[4].outcome, Outcome::Http5xx);
 }
-
-#[test]
-fn no_text_breaks_the_line() {
-    let mut bytes = Vec::new();
-    let mut serializer = Serializer::with_formatter(&mut bytes, PythonForm);
-    serde::Serialize::serialize(&json!({"é": ["a\u{2028}b🚲\n", 1.0]}), &mut serializer).unwrap();
-    assert_eq!(String::from_utf8(bytes).unwrap(), r#"{"\u00e9": ["a\u2028b\ud83d\udeb2\n", 1.0]}"#);
-}
