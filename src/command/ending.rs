@@ -31,7 +31,7 @@ pub(super) fn finish(
     who_stamped(manifest, &records);
     manifest.state = if stopped.is_some() { State::Interrupted } else { State::Complete };
     manifest.interrupted_by = stopped.as_ref().map(|(_, why)| why.clone());
-    let run = Run { manifest: manifest.clone(), records };
+    let run = Run { manifest: manifest.clone(), records, accuracy: None };
     let (summary, timeline, mut failures) = write_results(&path, &run);
     let style = if world.colour { Style::Colour } else { Style::Plain };
     let reported = Reported { run: &run, summary: &summary, timeline: &timeline };

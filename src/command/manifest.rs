@@ -53,6 +53,7 @@ pub(super) fn manifest(known: Known<'_>, world: &Surroundings) -> Manifest {
         target: target_facts(&known),
         nodes: known.plan.nodes.clone(),
         repeat: None,
+        accuracy: None,
         stamps: known.stamps,
         comparison: None,
         simulator: match &known.plan.target {

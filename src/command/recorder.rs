@@ -62,7 +62,7 @@ impl RunDirectory {
                 .help("free space there, or name another place with --output-dir")
         };
         let path = report::create_run_directory(parent, &manifest.run_id).map_err(not_written)?;
-        let file = RunFile { manifest: manifest.clone(), summary: None };
+        let file = RunFile { manifest: manifest.clone(), summary: None, accuracy: None };
         report::write_atomic(&path.join("run.json"), &run_file_bytes(&file)?).map_err(not_written)?;
         let journal = Journal::start(&path.join("records.jsonl")).map_err(|error| {
             Error::new(Exit::NotWritten, format!("cannot start the journal in `{}`", path.display()))
@@ -94,7 +94,11 @@ pub(super) fn write_results(directory: &Path, run: &Run) -> (Summary, Timeline, 
     let (summary, timeline) = (Summary::of(run), Timeline::of(run));
     let mut files = report::files(&Reported { run, summary: &summary, timeline: &timeline });
     let mut failures = Vec::new();
-    let file = RunFile { manifest: run.manifest.clone(), summary: Some(summary.clone()) };
+    let file = RunFile {
+        manifest: run.manifest.clone(),
+        summary: Some(summary.clone()),
+        accuracy: run.accuracy.clone(),
+    };
     match run_file_bytes(&file) {
         Ok(bytes) => files.push(("run.json", bytes)),
         Err(error) => failures.push(error),

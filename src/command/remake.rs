@@ -39,7 +39,7 @@ pub(super) fn remake(plan: &ReportPlan, world: &mut Surroundings) -> Result<Exit
         who_stamped(&mut manifest, &back.records);
         world.note("the run had not come to its end: its files are made from what the journal holds\n");
     }
-    let run = Run { manifest, records: back.records };
+    let run = Run { manifest, records: back.records, accuracy: None };
     print_results(directory, &run, world)
 }
 

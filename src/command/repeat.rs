@@ -309,6 +309,7 @@ fn word(kind: Kind) -> &'static str {
     match kind {
         Kind::Prefill => "prefill",
         Kind::Replica => "decode",
+        Kind::Question => "question",
         Kind::Probe | Kind::Warmup | Kind::Main => "trigger",
     }
 }

@@ -314,7 +314,7 @@ impl Load {
             requests: pass.requests,
         });
         let watch = match pass.kind {
-            Kind::Main | Kind::Replica => {
+            Kind::Main | Kind::Replica | Kind::Question => {
                 let (live, shards) = (Arc::clone(&self.live), driver.shards.clone());
                 Some(Watch::start(self.config.workers, self.config.clock, live, shards).await?)
             }

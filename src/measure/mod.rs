@@ -2,6 +2,7 @@
 //! number is a fold over records and can be made again from the files of a run.
 //! Deliberately absent: sockets, clocks, files, and anything that knows how a number is printed.
 
+mod accuracy;
 mod binomial;
 mod distribution;
 mod events;
@@ -28,6 +29,10 @@ mod validity;
 mod verdict;
 mod warning;
 
+pub use accuracy::{
+    AccuracyFacts, AccuracyResult, ArmAnswer, ArmFacts, ArmResult, Asking, DocumentResult, LengthBin,
+    PairedResult, PairedScore, PairedVerdict, Reply, Score, TextEquality, TokenLogprob, Trend,
+};
 pub use distribution::{Distribution, INTERVAL_METHOD, PERCENTILE_METHOD, Percentile};
 pub use events::EventTimes;
 pub use metric::{Better, Definition, METRICS, Metric, Per, ToldBy, Unit, VllmNames, VllmNeeds};

@@ -1,4 +1,4 @@
-use super::{EndedIn, EventTimes, Offset, Outcome};
+use super::{Asking, EndedIn, EventTimes, Offset, Outcome};
 use crate::wire::ServerTiming;
 use crate::wire::openai::Usage;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,8 @@ pub enum Kind {
     Prefill,
     /// One of many equal decode requests that are held to be in flight at the same time.
     Replica,
+    /// Asks for the answer to a question, or to several.
+    Question,
 }
 
 /// Which clock stamped what came from the socket.
@@ -164,6 +166,12 @@ pub struct RequestRecord {
     pub server_timing: Option<ServerTiming>,
     /// Sends of this request in this run, from 1; above 1 only in a further pass.
     pub attempt: u32,
+    /// Which questions it asked, in an accuracy run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asking: Option<Asking>,
+    /// Seconds after which the server wants to be asked again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_s: Option<u32>,
     /// The answer's text, where it is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
@@ -205,6 +213,8 @@ impl RequestRecord {
             stage: None,
             server_timing: None,
             attempt: 1,
+            asking: None,
+            retry_after_s: None,
             text: None,
         }
     }
@@ -221,7 +231,7 @@ impl RequestRecord {
 
     /// True when it is part of the measured load.
     pub fn is_main(&self) -> bool {
-        matches!(self.kind, Kind::Main | Kind::Replica)
+        matches!(self.kind, Kind::Main | Kind::Replica | Kind::Question)
     }
 
     /// True when the flag was counted at least once.

@@ -1,4 +1,6 @@
-use super::{Comparison, Offset, RepeatFacts, RequestRecord, Slo, Stamps, Summary};
+use super::{
+    AccuracyFacts, AccuracyResult, Comparison, Offset, RepeatFacts, RequestRecord, Slo, Stamps, Summary,
+};
 use serde::{Deserialize, Serialize};
 
 /// The version of `run.json` and `records.jsonl` that this program writes.
@@ -11,6 +13,8 @@ pub struct Run {
     pub manifest: Manifest,
     /// What happened to each request, by `i`.
     pub records: Vec<RequestRecord>,
+    /// What the answers were worth, where that was asked.
+    pub accuracy: Option<AccuracyResult>,
 }
 
 /// The content of `run.json`: the manifest from the start of the run on, the summary from its end on.
@@ -22,6 +26,9 @@ pub struct RunFile {
     /// What came out of it; absent while the run goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<Summary>,
+    /// What an accuracy run came to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<AccuracyResult>,
 }
 
 /// How far a run has come.
@@ -76,6 +83,9 @@ pub struct Manifest {
     /// The batches of replicas of such a run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeat: Option<RepeatFacts>,
+    /// What an accuracy run asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<AccuracyFacts>,
     /// Which clock stamped what came from the sockets.
     pub stamps: Stamps,
     /// Where the prompts came from.

@@ -51,7 +51,7 @@ pub(crate) fn run(mut records: Vec<RequestRecord>) -> Run {
         record.i = i as u32;
         record.id = i.to_string();
     }
-    Run { manifest: manifest(records.len()), records }
+    Run { manifest: manifest(records.len()), records, accuracy: None }
 }
 
 fn manifest(num_prompts: usize) -> Manifest {
@@ -82,6 +82,7 @@ fn manifest(num_prompts: usize) -> Manifest {
         },
         nodes: Vec::new(),
         repeat: None,
+        accuracy: None,
         stamps: Stamps::User,
         dataset: DatasetFacts {
             name: "custom".to_owned(),

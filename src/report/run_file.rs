@@ -52,7 +52,7 @@ mod tests {
     fn a_run_file_reads_back_as_it_was_written() {
         let run = run();
         for summary in [None, Some(summary(&run))] {
-            let file = RunFile { manifest: manifest(), summary };
+            let file = RunFile { manifest: manifest(), summary, accuracy: None };
             let bytes = run_file_bytes(&file).unwrap();
             let back = read_run_file(&bytes).unwrap();
             assert!(run_file_bytes(&back).unwrap() == bytes);

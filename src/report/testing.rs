@@ -69,6 +69,7 @@ pub fn manifest() -> Manifest {
         },
         nodes: Vec::new(),
         repeat: None,
+        accuracy: None,
         stamps: Stamps::Kernel,
         dataset: DatasetFacts {
             name: "sonnet".to_owned(),
@@ -126,7 +127,7 @@ pub fn run() -> Run {
     records[4].http_status = Some(503);
     fail(&mut records[8], Outcome::StreamError, EndedIn::Stream, HOSTILE);
     fail(&mut records[12], Outcome::CancelledAtEnd, EndedIn::Stream, "the run ended");
-    Run { manifest: manifest(), records }
+    Run { manifest: manifest(), records, accuracy: None }
 }
 
 fn fail(record: &mut RequestRecord, outcome: Outcome, ended_in: EndedIn, error: &str) {
