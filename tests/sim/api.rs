@@ -18,7 +18,7 @@ fn keys(value: &Value) -> Vec<String> {
     }
 }
 
-fn assert_keys(value: &Value, captured: &str) {
+pub fn assert_keys(value: &Value, captured: &str) {
     assert_eq!(keys(value), keys(&serde_json::from_str(captured).unwrap()));
 }
 
