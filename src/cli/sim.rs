@@ -2,7 +2,7 @@
 //! a cluster is embedded, `pdbench serve --sim-decode-step-ms 50`. They are made from the simulator's table.
 
 use crate::cluster::Topology;
-use crate::command::SimPlan;
+use crate::command::{AnswersPlan, SimPlan};
 use crate::proxy::FirstToken;
 use crate::sim::{Config, PARAMETERS, Parameter};
 use crate::wire::dialect::Dialect;
@@ -70,6 +70,7 @@ impl SimArgs {
                 false => FirstToken::Decode,
             },
             truth_log: self.truth_log,
+            answers: self.parameters.answers,
             config: Config {
                 topology: self.topology,
                 model: self.model,
@@ -80,12 +81,18 @@ impl SimArgs {
     }
 }
 
-/// The flags of [`PARAMETERS`]; with `PREFIXED` each begins with `--sim-`. Underscores do as well as dashes.
-#[derive(Clone, Debug, Default)]
+/// The flags of [`PARAMETERS`], and those of a file with answers; with `PREFIXED` each begins with `--sim-`. Underscores
+/// do as well as dashes.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct SimParameters<const PREFIXED: bool> {
     /// The default cluster with what was typed.
     pub(super) config: Config,
+    /// What the model is to know.
+    pub(super) answers: Option<AnswersPlan>,
 }
+
+/// How often a model that knows answers is right. Assumed; no source.
+const DEFAULT_RIGHT: f64 = 0.8;
 
 impl<const PREFIXED: bool> SimParameters<PREFIXED> {
     fn names(parameter: &Parameter) -> (&'static str, &'static str) {
@@ -116,6 +123,27 @@ impl<const PREFIXED: bool> SimParameters<PREFIXED> {
             .value_parser(parser)
     }
 
+    /// `--answers` and `--right`, or the same with `--sim-`.
+    fn answer_args() -> [Arg; 2] {
+        let (answers, right) = Self::answer_names();
+        let arg = |name: &'static str| Arg::new(name).long(name).help_heading("Simulated cluster");
+        [
+            arg(answers)
+                .help("File with questions that the model can answer, {\"question\": \"…\", \"answer\": \"… #### 7\"} a line")
+                .value_name("FILE")
+                .value_parser(clap::value_parser!(PathBuf)),
+            arg(right)
+                .help(format!("Share of those prompts that it answers right [default: {DEFAULT_RIGHT}]"))
+                .value_name("SHARE")
+                .value_parser(share)
+                .requires(answers),
+        ]
+    }
+
+    fn answer_names() -> (&'static str, &'static str) {
+        if PREFIXED { ("sim-answers", "sim-right") } else { ("answers", "right") }
+    }
+
     fn take(&mut self, matches: &ArgMatches) -> Result<(), Error> {
         for parameter in PARAMETERS {
             let (name, _) = Self::names(parameter);
@@ -128,13 +156,18 @@ impl<const PREFIXED: bool> SimParameters<PREFIXED> {
                 parameter.set(&mut self.config, text).map_err(refused)?;
             }
         }
+        let (answers, right) = Self::answer_names();
+        if let Some(path) = matches.get_one::<PathBuf>(answers) {
+            let right = matches.get_one(right).copied().unwrap_or(DEFAULT_RIGHT);
+            self.answers = Some(AnswersPlan { path: path.clone(), right });
+        }
         Ok(())
     }
 }
 
 impl<const PREFIXED: bool> Args for SimParameters<PREFIXED> {
     fn augment_args(command: Command) -> Command {
-        command.args(PARAMETERS.iter().map(Self::arg))
+        command.args(PARAMETERS.iter().map(Self::arg)).args(Self::answer_args())
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -152,6 +185,12 @@ impl<const PREFIXED: bool> FromArgMatches for SimParameters<PREFIXED> {
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
         self.take(matches)
     }
+}
+
+/// A share, from 0 to 1.
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| format!("`{text}` is not a share: want a number from 0 to 1"))
 }
 
 #[cfg(test)]
@@ -202,8 +241,21 @@ mod tests {
     }
 
     #[test]
+    fn answers_are_a_file_and_a_share() {
+        let plan = |line: &str| Verb::try_parse_from(line.split_whitespace()).unwrap().sim.plan();
+        assert_eq!(plan("sim").answers, None);
+        let known = |right| Some(AnswersPlan { path: "a.jsonl".into(), right });
+        assert_eq!(plan("sim --answers a.jsonl").answers, known(0.8));
+        assert_eq!(plan("sim --answers a.jsonl --right 1").answers, known(1.0));
+        let line = ["serve", "--sim-answers", "a.jsonl", "--sim-right", "0.5"];
+        assert_eq!(Embedding::try_parse_from(line).unwrap().sim.answers, known(0.5));
+    }
+
+    #[test]
     fn a_bad_value_names_its_range() {
         for (line, says) in [
+            ("--answers a --right 1.5", "`1.5` is not a share: want a number from 0 to 1"),
+            ("--right 0.5", "--answers <FILE>"),
             ("--decode-step-ms=-1", "a number in ms from 0 to 100000"),
             ("--routing random", "[possible values: least-in-flight, round-robin]"),
             ("--topology 1p", "is not a topology"),

@@ -1,6 +1,7 @@
 //! What each verb does: one recipe a file, which puts the other rooms together. The only room that prints.
 //! Deliberately absent: flags (`cli` knows them) and any logic that a test would want for itself.
 
+mod answers;
 mod child;
 mod client;
 mod dataset;
@@ -28,6 +29,7 @@ mod sim;
 mod surroundings;
 
 pub use crate::report::Existing;
+pub use answers::AnswersPlan;
 pub use error::{Error, Exit};
 pub(crate) use input::key_file;
 pub use plan::{
@@ -40,7 +42,8 @@ pub use surroundings::{Environment, Interrupt, InterruptedBy, Surroundings};
 ///
 /// # Errors
 /// What kept it from being done, with the exit status for that.
-pub async fn run(plan: Plan, world: &mut Surroundings) -> Result<Exit, Error> {
+pub async fn run(mut plan: Plan, world: &mut Surroundings) -> Result<Exit, Error> {
+    answers::learn(&mut plan)?;
     match plan {
         Plan::Serve(plan) => serve::serve(plan, world).await,
         Plan::Repeat(plan) => repeat::repeat(*plan, world).await,

@@ -1,3 +1,4 @@
+use super::AnswersPlan;
 use crate::cluster::{Node, Role};
 use crate::load::{KeepText, ReadLimits, Timeouts};
 use crate::measure::{Detail, NodeFacts, Prompts, Slo};
@@ -307,8 +308,10 @@ pub enum ProbePrompt {
 /// What `sim` was asked to do.
 #[derive(Clone, Debug)]
 pub struct SimPlan {
-    /// The cluster.
+    /// The cluster; its book is read from `answers`, if there are some.
     pub config: sim::Config,
+    /// What the model is to know.
+    pub answers: Option<AnswersPlan>,
     /// Where to listen; port 0 for any. Mixed nodes take the ports from here on.
     pub address: SocketAddr,
     /// First port of the prefill nodes, the others behind it; 0 for any.
@@ -330,6 +333,7 @@ impl SimPlan {
     pub fn embedded(config: sim::Config) -> Self {
         Self {
             config,
+            answers: None,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             prefill_port: 0,
             decode_port: 0,

@@ -1,11 +1,13 @@
 //! Request bodies: what vLLM's OpenAI API takes, checked in its order and refused in its words. Pure.
-//! Deliberately absent: what the simulated model cannot give (logprobs, echo, several choices) is refused,
-//! never ignored; sampling parameters are ignored.
+//! Deliberately absent: what the simulated model cannot give (echo, several choices for a prompt) is refused, never
+//! ignored; sampling parameters are ignored.
 
 use super::Config;
 use super::answer::Limits;
 use super::events::{Endpoint, UsageIn};
 use super::handoff::KvParams;
+use super::known::{Asked, Known};
+use super::likelihood;
 use super::prompt::{Prompt, token_ids};
 use hyper::StatusCode;
 use serde::Deserialize;
@@ -53,10 +55,12 @@ impl Refusal {
 /// What a request for an answer means.
 #[derive(Debug)]
 pub(super) struct Ask {
-    pub prompt: Prompt,
-    pub limits: Limits,
+    /// At least one, each with what its answer may be.
+    pub prompts: Vec<(Prompt, Limits)>,
     pub stream: bool,
     pub usage: UsageIn,
+    /// How many of the likeliest tokens are told.
+    pub logprobs: Option<usize>,
     /// What it says of its KV.
     pub kv: Option<KvParams>,
     /// SGLang's name for the pair of legs.
@@ -82,6 +86,7 @@ struct Body {
     temperature: Option<f64>,
     echo: Option<bool>,
     logprobs: Option<Value>,
+    top_logprobs: Option<i64>,
     prompt_logprobs: Option<Value>,
     kv_transfer_params: Option<KvParams>,
     bootstrap_room: Option<u64>,
@@ -103,6 +108,7 @@ enum PromptField {
 
 #[derive(Deserialize)]
 struct Turn {
+    role: Option<String>,
     content: Option<Content>,
 }
 
@@ -131,13 +137,22 @@ struct StreamOptions {
     continuous_usage_stats: Option<bool>,
 }
 
+/// Most prompts of one request. Assumed; no source.
+const MOST_PROMPTS: usize = 4096;
+
 /// Reads the body of a request to `endpoint`.
 pub(super) fn parse(endpoint: Endpoint, bytes: &[u8], config: &Config) -> Result<Ask, Refusal> {
     let body: Body = from_json(bytes)?;
     body.check(config)?;
-    let prompt = body.prompt(endpoint, config)?;
-    let limits = body.limits(endpoint, &prompt, config)?;
+    let logprobs = body.top_logprobs(endpoint)?;
     let stream = body.stream.unwrap_or(false);
+    let prompts = body.prompts(endpoint, config)?;
+    if stream && prompts.len() != 1 {
+        let message = format!("The simulated cluster streams one prompt per request, got {}.", prompts.len());
+        return Err(Refusal::parameter("prompt", None, &message));
+    }
+    let limited = |prompt| body.limits(endpoint, &prompt, config).map(|limits| (prompt, limits));
+    let prompts = prompts.into_iter().map(limited).collect::<Result<_, _>>()?;
     let (kv, room) = (body.kv_transfer_params.clone(), body.bootstrap_room);
     let usage = match body.stream_options.unwrap_or_default() {
         StreamOptions { include_usage: Some(true), continuous_usage_stats: Some(true) } => {
@@ -146,16 +161,16 @@ pub(super) fn parse(endpoint: Endpoint, bytes: &[u8], config: &Config) -> Result
         StreamOptions { include_usage: Some(true), .. } => UsageIn::LastChunk,
         _ => UsageIn::Nothing,
     };
-    Ok(Ask { prompt, limits, stream, usage, kv, room })
+    Ok(Ask { prompts, stream, usage, logprobs, kv, room })
 }
 
-/// The ids of what `/tokenize` is asked about.
-pub(super) fn tokenize(bytes: &[u8], config: &Config) -> Result<Vec<u32>, Refusal> {
+/// The ids of what `/tokenize` is asked about, and the prompt that they are.
+pub(super) fn tokenize(bytes: &[u8], config: &Config) -> Result<(Vec<u32>, Prompt), Refusal> {
     let body: Body = from_json(bytes)?;
     body.check(config)?;
     match (&body.prompt, &body.messages) {
-        (Some(PromptField::Text(text)), _) => Ok(token_ids(text).collect()),
-        (_, Some(turns)) => Ok(token_ids(&join(turns)).collect()),
+        (Some(PromptField::Text(text)), _) => Ok((token_ids(text).collect(), from_text(text, config))),
+        (_, Some(turns)) => Ok((token_ids(&join(turns)).collect(), from_turns(turns, config))),
         _ => Err(Refusal::parameter("prompt", None, "prompt must be a text.")),
     }
 }
@@ -191,11 +206,9 @@ impl Body {
             return Err(Refusal::parameter("n", Some(n.into()), &message));
         }
         let asked = |value: &Option<Value>| !matches!(value, None | Some(Value::Null | Value::Bool(false)));
-        for (name, present) in [
-            ("echo", self.echo == Some(true)),
-            ("logprobs", asked(&self.logprobs)),
-            ("prompt_logprobs", asked(&self.prompt_logprobs)),
-        ] {
+        for (name, present) in
+            [("echo", self.echo == Some(true)), ("prompt_logprobs", asked(&self.prompt_logprobs))]
+        {
             if present {
                 let message = format!("The simulated cluster does not give {name}.");
                 return Err(Refusal::parameter(name, None, &message));
@@ -204,26 +217,55 @@ impl Body {
         Ok(())
     }
 
-    fn prompt(&self, endpoint: Endpoint, config: &Config) -> Result<Prompt, Refusal> {
-        let block = config.cost.block_tokens;
-        let prompt = match (endpoint, &self.prompt, &self.messages) {
-            (Endpoint::Chat, _, Some(turns)) => Prompt::from_text(&join(turns), block),
+    /// How many of the likeliest tokens are asked for.
+    fn top_logprobs(&self, endpoint: Endpoint) -> Result<Option<usize>, Refusal> {
+        let none = matches!(self.logprobs, None | Some(Value::Null | Value::Bool(false)));
+        let (name, top) = match (endpoint, none) {
+            (Endpoint::Completions, true) => return Ok(None),
+            (Endpoint::Completions, false) => ("logprobs", self.logprobs.as_ref().and_then(Value::as_i64)),
+            (Endpoint::Chat, true) if self.top_logprobs.is_none_or(|top| top == 0) => return Ok(None),
+            (Endpoint::Chat, true) => {
+                let message = "when using `top_logprobs`, `logprobs` must be set to true.";
+                return Err(Refusal::parameter("top_logprobs", None, message));
+            }
+            (Endpoint::Chat, false) => ("top_logprobs", Some(self.top_logprobs.unwrap_or(0))),
+        };
+        let most = likelihood::MOST;
+        let top = top.and_then(|top| usize::try_from(top).ok()).filter(|top| *top <= most);
+        top.map(Some).ok_or_else(|| {
+            let message = format!("{name} must be a whole number from 0 to {most}.");
+            Refusal::parameter(name, None, &message)
+        })
+    }
+
+    fn prompts(&self, endpoint: Endpoint, config: &Config) -> Result<Vec<Prompt>, Refusal> {
+        let (text, ids) = (
+            |text: &String| from_text(text, config),
+            |ids: &Vec<u32>| Prompt::from_ids(ids.iter().copied(), config.cost.block_tokens),
+        );
+        let prompts = match (endpoint, &self.prompt, &self.messages) {
+            (Endpoint::Chat, _, Some(turns)) => return Ok(vec![from_turns(turns, config)]),
             (Endpoint::Chat, _, None) => {
                 return Err(Refusal::parameter("messages", None, "messages must be provided."));
             }
+            (Endpoint::Completions, None, _) => Vec::new(),
             (Endpoint::Completions, Some(prompt), _) => match prompt {
-                PromptField::Text(text) => Prompt::from_text(text, block),
-                PromptField::Ids(ids) => Prompt::from_ids(ids.iter().copied(), block),
-                PromptField::Texts(texts) => Prompt::from_text(only(texts)?, block),
-                PromptField::IdLists(lists) => Prompt::from_ids(only(lists)?.iter().copied(), block),
+                PromptField::Text(one) => vec![text(one)],
+                PromptField::Ids(one) => vec![ids(one)],
+                PromptField::Texts(all) => all.iter().map(text).collect(),
+                PromptField::IdLists(all) => all.iter().map(ids).collect(),
             },
-            (Endpoint::Completions, None, _) => Prompt::from_text("", block),
         };
-        if prompt.tokens == 0 && endpoint == Endpoint::Completions {
+        if prompts.is_empty() || prompts.iter().any(|prompt| prompt.tokens == 0) {
             let message = "Either prompt or prompt_embeds must be provided and non-empty.";
             return Err(Refusal::parameter("prompt", None, message));
         }
-        Ok(prompt)
+        if MOST_PROMPTS < prompts.len() {
+            let (count, most) = (prompts.len(), MOST_PROMPTS);
+            let message = format!("The simulated cluster takes {most} prompts per request, got {count}.");
+            return Err(Refusal::parameter("prompt", None, &message));
+        }
+        Ok(prompts)
     }
 
     fn limits(&self, endpoint: Endpoint, prompt: &Prompt, config: &Config) -> Result<Limits, Refusal> {
@@ -263,10 +305,12 @@ impl Body {
         Ok(Limits {
             max_tokens: u32::try_from(max_tokens).unwrap_or(u32::MAX),
             ends_by_itself: asked.is_none() && max_tokens < room,
+            room: u32::try_from(room).unwrap_or(u32::MAX),
             min_tokens: min_tokens.ok_or_else(|| {
                 let message = format!("min_tokens must be from 0 to max_tokens={max_tokens}.");
                 Refusal::parameter("min_tokens", self.min_tokens.map(Value::from), &message)
             })?,
+            ignore_eos: self.ignore_eos == Some(true),
             eos_probability: if self.ignore_eos == Some(true) { 0.0 } else { config.eos_probability },
             stop,
             include_stop: self.include_stop_str_in_output == Some(true),
@@ -284,22 +328,30 @@ fn too_long(longest: u64, max_tokens: u64, prompt_tokens: u64) -> Refusal {
     Refusal::parameter("input_tokens", Some(prompt_tokens.into()), &message)
 }
 
-fn only<T>(list: &[T]) -> Result<&T, Refusal> {
-    match list {
-        [one] => Ok(one),
-        _ => {
-            let message = format!("The simulated cluster takes one prompt per request, got {}.", list.len());
-            Err(Refusal::parameter("prompt", None, &message))
-        }
-    }
+/// A prompt that is a text.
+fn from_text(text: &str, config: &Config) -> Prompt {
+    let known = Known::of(text, Asked::BehindMarker, config.book.as_deref());
+    Prompt { known, ..Prompt::from_text(text, config.cost.block_tokens) }
+}
+
+/// A prompt that is a conversation: what the user said last is what it asks.
+fn from_turns(turns: &[Turn], config: &Config) -> Prompt {
+    let last = turns.iter().rev().find(|turn| turn.role.as_deref().is_none_or(|role| role == "user"));
+    let known = last.and_then(|turn| Known::of(&turn.text(), Asked::Whole, config.book.as_deref()));
+    Prompt { known, ..Prompt::from_text(&join(turns), config.cost.block_tokens) }
 }
 
 /// All text of a conversation, turns joined by line ends.
 fn join(turns: &[Turn]) -> String {
-    let texts = turns.iter().map(|turn| match &turn.content {
-        None => String::new(),
-        Some(Content::Text(text)) => text.clone(),
-        Some(Content::Parts(parts)) => parts.iter().filter_map(|part| part.text.as_deref()).collect(),
-    });
-    texts.collect::<Vec<_>>().join("\n")
+    turns.iter().map(Turn::text).collect::<Vec<_>>().join("\n")
+}
+
+impl Turn {
+    fn text(&self) -> String {
+        match &self.content {
+            None => String::new(),
+            Some(Content::Text(text)) => text.clone(),
+            Some(Content::Parts(parts)) => parts.iter().filter_map(|part| part.text.as_deref()).collect(),
+        }
+    }
 }

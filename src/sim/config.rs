@@ -1,6 +1,7 @@
-use super::{Cost, Death, Faults, PARAMETERS};
+use super::{Book, Cost, Death, Faults, PARAMETERS};
 use crate::cluster::{Role, Topology};
 use serde_json::{Map, Value};
+use std::sync::Arc;
 
 /// A simulated cluster: its shape, its speed and what its answers look like.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +35,8 @@ pub struct Config {
     pub faults: Faults,
     /// A node that dies. Default none.
     pub death: Option<Death>,
+    /// Questions that the model can answer. Default none.
+    pub book: Option<Arc<Book>>,
 }
 
 /// How KV goes from node to node.
@@ -103,6 +106,7 @@ impl Default for Config {
             kv: KvConfig::default(),
             faults: Faults::default(),
             death: None,
+            book: None,
         }
     }
 }
@@ -130,13 +134,18 @@ impl Config {
     }
 
     /// Everything that decides what the cluster does, by name: `topology`, `model`, `seed`, then each of
-    /// [`PARAMETERS`]. For manifests and the truth log.
+    /// [`PARAMETERS`]; with a book how many questions it has, and how often the model is right. For manifests and the
+    /// truth log.
     pub fn to_map(&self) -> Map<String, Value> {
         let mut map = Map::new();
         map.insert("topology".to_owned(), self.topology.to_string().into());
         map.insert("model".to_owned(), self.model.clone().into());
         map.insert("seed".to_owned(), self.seed.into());
         map.extend(PARAMETERS.iter().map(|parameter| (parameter.name.to_owned(), parameter.value(self))));
+        if let Some(book) = &self.book {
+            map.insert("questions".to_owned(), book.questions().into());
+            map.insert("right".to_owned(), book.right().into());
+        }
         map
     }
 }

@@ -71,6 +71,9 @@ pub(super) struct Counts {
     pub failed_transfers: u64,
     /// Requests whose KV nobody fetched in time.
     pub kv_expired: u64,
+    /// Requests whose KV came from elsewhere and was damaged, or another's.
+    pub kv_corrupted: u64,
+    pub kv_swapped: u64,
     /// What was asked of the KV store, by operation and status.
     pub store: BTreeMap<(&'static str, &'static str), StoreOperations>,
     pub ttft: Histogram,
@@ -112,6 +115,8 @@ impl Counts {
             nixl: false,
             failed_transfers: 0,
             kv_expired: 0,
+            kv_corrupted: 0,
+            kv_swapped: 0,
             store: BTreeMap::new(),
             ttft: Histogram::new(TTFT_S),
             inter_token: Histogram::new(TOKEN_S),

@@ -85,15 +85,25 @@ impl Shape {
         })
     }
 
-    /// The event of one token, with its text; `finish` for the last one.
-    pub fn token(&self, piece: &str, finish: Option<&Finish>, usage: Usage) -> Bytes {
+    /// The event of one token, with its text and, where they were asked for, its `logprobs`; `finish` for the last
+    /// one.
+    pub fn token(
+        &self,
+        piece: &str,
+        logprobs: Option<&Value>,
+        finish: Option<&Finish>,
+        usage: Usage,
+    ) -> Bytes {
         let mut event = String::with_capacity(self.prefix.len() + piece.len() + 192);
         event.push_str(&self.prefix);
-        event.push_str(piece); // letters and spaces: nothing to escape
-        match (finish, self.endpoint) {
-            (None, Endpoint::Completions) => event.push_str(TOKEN_END),
-            (None, Endpoint::Chat) => event.push_str(CHAT_TOKEN_END),
-            (Some(finish), endpoint) => event.push_str(&token_end(finish, endpoint)),
+        match piece.bytes().any(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
+            false => event.push_str(piece), // as the words are: nothing to escape
+            true => event.push_str(unquoted(&quoted(piece))),
+        }
+        match (finish, self.endpoint, logprobs) {
+            (None, Endpoint::Completions, None) => event.push_str(TOKEN_END),
+            (None, Endpoint::Chat, None) => event.push_str(CHAT_TOKEN_END),
+            (finish, endpoint, logprobs) => event.push_str(&token_end(finish, endpoint, logprobs)),
         }
         self.push_usage(&mut event, usage);
         event.push_str("}\n\n");
@@ -130,18 +140,23 @@ impl Shape {
     }
 }
 
+/// One choice of an answer that is not streamed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Choice<'a> {
+    pub answer: &'a Answer,
+    pub logprobs: Option<&'a Value>,
+}
+
 /// The body of an answer that is not streamed; `kv_transfer_params` is what the other leg will be told.
 pub(super) fn whole(
     endpoint: Endpoint,
     id: &str,
-    created: u64,
-    model: &str,
-    answer: &Answer,
+    (created, model): (u64, &str),
+    choices: &[Choice<'_>],
     usage: Usage,
     kv_transfer_params: Option<Value>,
 ) -> Bytes {
     let id = format!("{}{id}", endpoint.id_prefix());
-    let (reason, stop) = (answer.finish.reason(), stop_reason(&answer.finish));
     let details = match usage.cached_tokens {
         0 => Value::Null,
         cached => json!({ "cached_tokens": cached }),
@@ -153,32 +168,43 @@ pub(super) fn whole(
         "prompt_tokens_details": details,
         "completion_tokens_details": null,
     });
+    let choices: Value =
+        choices.iter().enumerate().map(|(index, choice)| choice.told(endpoint, index)).collect();
     let body = match endpoint {
         Endpoint::Completions => json!({
-            "id": id, "object": "text_completion", "created": created, "model": model,
-            "choices": [{
-                "index": 0, "text": answer.text(), "logprobs": null, "finish_reason": reason,
-                "stop_reason": stop, "token_ids": null, "prompt_logprobs": null,
-                "prompt_token_ids": null, "routed_experts": null,
-            }],
+            "id": id, "object": "text_completion", "created": created, "model": model, "choices": choices,
             "service_tier": null, "system_fingerprint": fingerprint(), "usage": usage,
             "kv_transfer_params": kv_transfer_params, "ec_transfer_params": null, "metrics": null,
         }),
         Endpoint::Chat => json!({
-            "id": id, "object": "chat.completion", "created": created, "model": model,
-            "choices": [{
-                "index": 0,
-                "message": {
-                    "role": "assistant", "content": answer.text(), "refusal": null, "annotations": null,
-                    "audio": null, "function_call": null, "tool_calls": [], "reasoning": null,
-                },
-                "logprobs": null, "finish_reason": reason, "stop_reason": stop, "token_ids": null,
-            }],
+            "id": id, "object": "chat.completion", "created": created, "model": model, "choices": choices,
             "service_tier": null, "system_fingerprint": fingerprint(), "usage": usage,
             "prompt_logprobs": null, "prompt_token_ids": null, "kv_transfer_params": kv_transfer_params,
         }),
     };
     body.to_string().into()
+}
+
+impl Choice<'_> {
+    fn told(&self, endpoint: Endpoint, index: usize) -> Value {
+        let Self { answer, logprobs } = self;
+        let (reason, stop) = (answer.finish.reason(), stop_reason(&answer.finish));
+        match endpoint {
+            Endpoint::Completions => json!({
+                "index": index, "text": answer.text(), "logprobs": logprobs, "finish_reason": reason,
+                "stop_reason": stop, "token_ids": null, "prompt_logprobs": null,
+                "prompt_token_ids": null, "routed_experts": null,
+            }),
+            Endpoint::Chat => json!({
+                "index": index,
+                "message": {
+                    "role": "assistant", "content": answer.text(), "refusal": null, "annotations": null,
+                    "audio": null, "function_call": null, "tool_calls": [], "reasoning": null,
+                },
+                "logprobs": logprobs, "finish_reason": reason, "stop_reason": stop, "token_ids": null,
+            }),
+        }
+    }
 }
 
 /// How the cluster names itself.
@@ -198,16 +224,21 @@ fn usage_text(usage: Usage) -> String {
     )
 }
 
-fn token_end(finish: &Finish, endpoint: Endpoint) -> String {
-    let (reason, stop) = (finish.reason(), stop_reason(finish));
-    match endpoint {
-        Endpoint::Completions => format!(
-            "\",\"logprobs\":null,\"finish_reason\":\"{reason}\",\"stop_reason\":{stop},\
+fn token_end(finish: Option<&Finish>, endpoint: Endpoint, logprobs: Option<&Value>) -> String {
+    let reason = finish.map_or(Value::Null, |finish| finish.reason().into());
+    let stop = finish.map_or(Value::Null, stop_reason);
+    let logprobs = logprobs.unwrap_or(&Value::Null);
+    match (endpoint, finish) {
+        (Endpoint::Completions, _) => format!(
+            "\",\"logprobs\":{logprobs},\"finish_reason\":{reason},\"stop_reason\":{stop},\
              \"prompt_token_ids\":null,\"token_ids\":null}}]"
         ),
-        Endpoint::Chat => format!(
-            "\"}},\"logprobs\":null,\"finish_reason\":\"{reason}\",\"stop_reason\":{stop},\"token_ids\":null}}]"
+        (Endpoint::Chat, Some(_)) => format!(
+            "\"}},\"logprobs\":{logprobs},\"finish_reason\":{reason},\"stop_reason\":{stop},\"token_ids\":null}}]"
         ),
+        (Endpoint::Chat, None) => {
+            format!("\"}},\"logprobs\":{logprobs},\"finish_reason\":null,\"token_ids\":null}}]")
+        }
     }
 }
 
@@ -220,4 +251,8 @@ fn stop_reason(finish: &Finish) -> Value {
 
 fn quoted(text: &str) -> String {
     Value::from(text).to_string()
+}
+
+fn unquoted(text: &str) -> &str {
+    text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text)
 }

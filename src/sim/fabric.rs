@@ -4,6 +4,7 @@
 
 use super::Config;
 use super::door::Slot;
+use super::known::Memory;
 use super::link::Link;
 use super::metrics::Metrics;
 use super::sequence::Job;
@@ -23,6 +24,8 @@ use tokio::time::{Instant, sleep, timeout};
 pub(super) struct Fabric {
     /// The one link.
     pub link: Link,
+    /// What prompts ask that were made into token ids.
+    pub memory: Memory,
     store: Option<Mutex<Store>>,
     hold: Duration,
     wait: Duration,
@@ -87,6 +90,7 @@ impl Fabric {
             kv.store.then(|| Mutex::new(Store::new(blocks, Duration::from_secs_f64(kv.store_lease_s))));
         Arc::new(Self {
             link: Link::new(config.cost.clone()),
+            memory: Memory::default(),
             store,
             hold: Duration::from_secs_f64(kv.hold_s),
             wait: Duration::from_secs_f64(kv.wait_s),

@@ -33,6 +33,15 @@ pub enum FaultKind {
     ErrorAfter(u32),
     /// `stall-after=5`: nothing more is sent after so many events, and the connection stays open.
     StallAfter(u32),
+    /// `corrupt-kv=0.1`: for this share of prompts the KV that a decode node takes over is damaged, and the answer
+    /// departs from the right one from a token on.
+    CorruptKv(f64),
+    /// `corrupt-kv-rising=500`: the same, for a share that is 0 at the node's first request, and 1 from the 500th
+    /// after it on.
+    CorruptKvRising(u32),
+    /// `swap-kv=0.1`: for this share of prompts the KV that a decode node took over before is used instead, and the
+    /// answer is the other prompt's.
+    SwapKv(f64),
 }
 
 /// Faults, in the order they were written; none is written `none`.
@@ -83,6 +92,7 @@ impl FromStr for Fault {
         let (what, place) = text.split_once('@').map_or((text, None), |(what, place)| (what, Some(place)));
         let (word, value) = what.split_once('=').map_or((what, None), |(word, value)| (word, Some(value)));
         let events = || value.and_then(|value| value.parse().ok());
+        let share = || value.and_then(|value| value.parse().ok()).filter(|share| (0.0..=1.0).contains(share));
         let kind = match word {
             "status" => events()
                 .filter(|status| (400..=599).contains(status))
@@ -96,12 +106,15 @@ impl FromStr for Fault {
             "reset-after" => events().map(FaultKind::ResetAfter),
             "error-after" => events().map(FaultKind::ErrorAfter),
             "stall-after" => events().map(FaultKind::StallAfter),
+            "corrupt-kv" => share().map(FaultKind::CorruptKv),
+            "corrupt-kv-rising" => events().filter(|requests| 0 < *requests).map(FaultKind::CorruptKvRising),
+            "swap-kv" => share().map(FaultKind::SwapKv),
             _ => None,
         };
         let kind = kind.ok_or_else(|| {
             format!(
                 "`{text}` is not a fault: want status=NNN, fail-prefill, lose-kv, slow-link=FACTOR, reset-after=N, \
-                 error-after=N or stall-after=N, each with @ROLE or @ROLE:INDEX behind it for some nodes alone"
+                 error-after=N, stall-after=N, corrupt-kv=SHARE, corrupt-kv-rising=N or swap-kv=SHARE, each with @ROLE or @ROLE:INDEX behind it for some nodes alone"
             )
         })?;
         let (role, index) = place.map_or(Ok((None, None)), place_of)?;
@@ -147,6 +160,9 @@ impl fmt::Display for Fault {
             FaultKind::ResetAfter(events) => write!(f, "reset-after={events}"),
             FaultKind::ErrorAfter(events) => write!(f, "error-after={events}"),
             FaultKind::StallAfter(events) => write!(f, "stall-after={events}"),
+            FaultKind::CorruptKv(share) => write!(f, "corrupt-kv={share}"),
+            FaultKind::CorruptKvRising(requests) => write!(f, "corrupt-kv-rising={requests}"),
+            FaultKind::SwapKv(share) => write!(f, "swap-kv={share}"),
         }?;
         match (self.role, self.index) {
             (Some(role), Some(index)) => write!(f, "@{role}:{index}"),
@@ -194,9 +210,12 @@ mod tests {
 
     #[test]
     fn faults_read_back_as_they_print() {
-        for text in
-            ["none", "status=503@decode:1,slow-link=2.5", "fail-prefill,lose-kv@prefill,reset-after=0"]
-        {
+        for text in [
+            "none",
+            "status=503@decode:1,slow-link=2.5",
+            "fail-prefill,lose-kv@prefill,reset-after=0",
+            "corrupt-kv=0.25,corrupt-kv-rising=500@decode,swap-kv=1@decode:1",
+        ] {
             assert_eq!(text.parse::<Faults>().map(|faults| faults.to_string()), Ok(text.to_owned()));
         }
         assert_eq!(
@@ -215,6 +234,10 @@ mod tests {
             "lose-kv=1",
             "slow-link=0",
             "reset-after=-1",
+            "corrupt-kv",
+            "corrupt-kv=1.5",
+            "corrupt-kv-rising=0",
+            "swap-kv=NaN",
             "lose-kv@master",
         ] {
             assert!(text.parse::<Faults>().is_err(), "{text}");

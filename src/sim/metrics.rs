@@ -156,6 +156,12 @@ const FAMILIES: &[Family] = &[
         help: "Number of requests that had their KV expire.",
         series: |counts, _| if counts.nixl { one(counts.kv_expired) } else { Vec::new() },
     },
+    Family {
+        name: "pdbench_sim:kv_wrong_requests_total",
+        kind: Kind::Counter,
+        help: "Number of requests served from KV that was made to be wrong.",
+        series: |counts, _| by("how", &[("corrupted", counts.kv_corrupted), ("swapped", counts.kv_swapped)]),
+    },
 ];
 
 type HistogramFamily = (&'static str, &'static str, fn(&Counts) -> &Histogram);

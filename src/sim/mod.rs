@@ -7,6 +7,7 @@
 
 mod answer;
 mod api;
+mod book;
 mod config;
 mod cost;
 mod counts;
@@ -16,6 +17,8 @@ mod events;
 mod fabric;
 mod faults;
 mod handoff;
+mod known;
+mod likelihood;
 mod link;
 mod metaserver;
 mod metrics;
@@ -30,14 +33,17 @@ mod serving;
 mod store;
 mod stream;
 mod truth;
+mod unstreamed;
+mod wrong;
 
+pub use book::{Book, BookError};
 pub use config::{Config, Emission, KvConfig, Routing};
 pub use cost::Cost;
 pub use fabric::Delivery;
 pub use faults::{Death, Fault, FaultKind, Faults};
 pub use nodes::{SimCluster, SimNode, run};
 pub use parameters::{FlagNames, PARAMETERS, Parameter};
-pub use truth::{Ended, TRUTH_SCHEMA, Truth, TruthHeader, TruthSink};
+pub use truth::{Ended, KvWrong, TRUTH_SCHEMA, Truth, TruthHeader, TruthSink};
 
 use std::time::Duration;
 

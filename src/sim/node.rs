@@ -1,7 +1,7 @@
 //! A node: an engine with its KV, and what a request goes through there. Before the engine its KV may come from
 //! elsewhere; after the last token its KV may go elsewhere.
 
-use super::answer::Answer;
+use super::answer::{Answer, Limits};
 use super::door::{Door, Slot};
 use super::engine::{Engine, SharedPool, reusable};
 use super::fabric::{Fabric, Member};
@@ -12,6 +12,7 @@ use super::metrics::{Metrics, expose};
 use super::prompt::{Prompt, mix};
 use super::sequence::{Job, Token, Tokens};
 use super::truth::{Ended, Entry, TruthLog};
+use super::wrong::Taken;
 use super::{Config, handoff};
 use crate::cluster::Role;
 use crate::runtime::Clock;
@@ -36,6 +37,8 @@ pub(super) struct Node {
     clock: Clock,
     door: Arc<Door<Job>>,
     pub(super) named: AtomicU64,
+    /// What it took over from others.
+    pub(super) taken: Taken,
 }
 
 /// A request that a node took.
@@ -48,7 +51,8 @@ pub(super) struct Accepted {
     /// When head and body had been read.
     pub received: Instant,
     pub prompt: Prompt,
-    pub answer: Answer,
+    /// What its answer may be.
+    pub limits: Limits,
     /// What it is for the node.
     pub leg: Leg,
     /// What goes wrong with it.
@@ -135,6 +139,7 @@ impl Node {
             pool,
             clock,
             named: AtomicU64::new(0),
+            taken: Taken::default(),
         })
     }
 
@@ -167,8 +172,9 @@ impl Node {
     /// Takes `accepted` into the engine, its KV before it. Dropping the future takes it out again; `None` when
     /// the engine is gone.
     pub async fn serve(self: Arc<Self>, accepted: Accepted) -> Option<Serving> {
-        let Accepted { id, full_id, received, prompt, answer, leg, faults } = accepted;
-        let mut entry = Entry::open(&self.log, id, received, prompt.tokens, &self.member);
+        let Accepted { id, full_id, received, prompt, limits, leg, faults } = accepted;
+        let earlier = self.taken.one_more();
+        let mut entry = Entry::open(&self.log, id.clone(), received, prompt.tokens, &self.member);
         let arrived = match &leg {
             Leg::Fetch(fetch) => {
                 let _deferred = Deferred::new(&self.metrics);
@@ -180,6 +186,14 @@ impl Node {
         if let Some(arrived) = &arrived {
             entry.kv_arrived(arrived.at);
         }
+        let answer = match arrived.as_ref().is_some_and(|arrived| 0 < arrived.external_tokens) {
+            true => {
+                let (answer, wrong) = self.answer_from_taken(id, &prompt, &limits, &faults, earlier);
+                entry.kv_wrong(wrong);
+                answer
+            }
+            false => Answer::new(&prompt, &self.config, &limits),
+        };
         let (sender, made) = mpsc::unbounded_channel();
         let waited = Instant::now();
         // Without a wait for KV the request is ready when it came, by the same clock as all else.

@@ -18,7 +18,7 @@ impl Node {
     /// store has arrived there when it is done; what others fetch, or what is delivered, goes on without it.
     pub async fn settle(self: Arc<Self>, outgoing: Outgoing) -> Option<Value> {
         let Outgoing { leg, slot, prompt, full_id, ready, faults } = outgoing;
-        let first_token = || json!({ "first_tok": Answer::first_id(prompt.hash, self.config.seed) });
+        let first_token = || json!({ "first_tok": Answer::first_id(&prompt, &self.config) });
         let offer = Offer {
             engine_id: self.member.engine_id.clone(),
             address: self.member.address,

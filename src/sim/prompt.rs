@@ -1,6 +1,7 @@
 //! Prompts as the cluster sees them: token counts, token ids and the hashes of their KV blocks. A token is
 //! four bytes of UTF-8, so that an estimate of ceil(bytes / 4) is exact. Pure.
 
+use super::known::Known;
 use std::sync::Arc;
 
 /// Ids are below this: the vocabulary of Llama 3.
@@ -18,6 +19,10 @@ pub(super) struct Prompt {
     pub before_last: u64,
     /// Hash of everything up to the end of each full block.
     pub blocks: Arc<[u64]>,
+    /// What it asks, where that means something to the model.
+    pub known: Option<Known>,
+    /// Whether its last token is the first one of the answer.
+    pub begun: bool,
 }
 
 impl Prompt {
@@ -33,7 +38,7 @@ impl Prompt {
                 blocks.push(hash);
             }
         }
-        Self { tokens, hash, before_last, blocks: blocks.into() }
+        Self { tokens, hash, before_last, blocks: blocks.into(), known: None, begun: false }
     }
 
     /// From text.
@@ -57,6 +62,17 @@ pub(super) fn mix(x: u64) -> u64 {
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
+}
+
+/// Uniform in [0, 1): the upper 53 bits.
+pub(super) fn uniform(draw: u64) -> f64 {
+    (draw >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// Three letters and a space.
+pub(super) fn word(draw: u64) -> [char; 4] {
+    let letter = |n: u64| char::from(b'a' + (n % 26) as u8);
+    [letter(draw), letter(draw / 26), letter(draw / 676), ' ']
 }
 
 #[cfg(test)]

@@ -1,13 +1,16 @@
 //! A node's HTTP face: which path does what.
 
-use super::answer::Answer;
+use super::answer::Limits;
 use super::api::{Ask, Refusal, parse, tokenize};
-use super::events::{Endpoint, Shape, Usage, fingerprint, whole};
+use super::events::{Endpoint, Shape, fingerprint};
 use super::faults::{FaultKind, Faults};
 use super::handoff::{Give, Leg, Signs};
-use super::node::{Accepted, Node, Serving};
+use super::likelihood::Likelihood;
+use super::node::{Accepted, Node};
+use super::prompt::Prompt;
 use super::stream::{NodeBody, Stream, Trouble};
 use super::truth::{Ended, Entry};
+use super::unstreamed::{Told, answer_whole};
 use crate::cluster::Role;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
@@ -17,13 +20,13 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use serde_json::json;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use tokio::time::Instant;
 
 /// Longest request body taken, in bytes: 64 MiB.
 const LONGEST_BODY: usize = 64 << 20;
 
-type Reply = Response<NodeBody>;
+pub(super) type Reply = Response<NodeBody>;
 
 const PATHS: &[&str] = &[
     "/v1/completions",
@@ -99,52 +102,20 @@ async fn generate(
         return fail_at_once(node, &id, received, &ask, status);
     }
     let trouble = Trouble::of(&faults);
-    let accepted = accept(node, endpoint, &ask, id.clone(), received, faults);
-    let journey = Arc::clone(node).serve(accepted);
-    let (created, model) = (node.unix_s(), node.config.model.as_str());
-    if ask.stream {
+    let mut accepted = accept(node, endpoint, &ask, &id, received, &faults);
+    let created = node.unix_s();
+    if ask.stream
+        && let Some(only) = accepted.pop()
+    {
+        let (model, seed) = (node.config.model.as_str(), node.config.seed);
         let shape = Shape::new(endpoint, ask.usage, &id, created, model);
-        let stream = Stream::new(node, shape, Box::pin(journey), trouble, reset);
+        let likelihood = ask.logprobs.map(|top| Likelihood::new(endpoint, only.prompt.hash, seed, top));
+        let journey = Box::pin(Arc::clone(node).serve(only));
+        let stream = Stream::new(node, (shape, likelihood), journey, trouble, reset);
         return reply(StatusCode::OK, "text/event-stream; charset=utf-8", NodeBody::Stream(Box::new(stream)));
     }
-    let Some(mut serving) = journey.await else { return failed() };
-    if let Some(reply) = unsent(node, &mut serving, trouble, reset).await {
-        return reply;
-    }
-    let settled = match serving.outgoing() {
-        Some(outgoing) => Arc::clone(node).settle(outgoing).await,
-        None => None,
-    };
-    let completion_tokens = serving.answer.tokens;
-    let (prompt_tokens, cached_tokens) = (serving.prompt.tokens, serving.cached_tokens);
-    let usage = Usage { prompt_tokens, cached_tokens, completion_tokens };
-    let bytes = whole(endpoint, &id, created, model, &serving.answer, usage, settled);
-    let body = NodeBody::Whole(Some(bytes), Some((Box::new(serving.entry), completion_tokens)));
-    reply(StatusCode::OK, "application/json", body)
-}
-
-/// Waits for all tokens of an answer that is not streamed; a reply when it does not come to that answer.
-async fn unsent(node: &Node, serving: &mut Serving, trouble: Trouble, reset: &AtomicBool) -> Option<Reply> {
-    for _ in 0..serving.answer.tokens {
-        if std::future::poll_fn(|context| serving.poll_token(context)).await.is_none() {
-            serving.entry.close(Ended::Error);
-            return Some(failed());
-        }
-    }
-    if trouble.stall_after.is_some() {
-        std::future::pending::<()>().await;
-    }
-    if trouble.reset_after.is_some() {
-        serving.entry.close(Ended::Error);
-        reset.store(true, Ordering::Relaxed);
-        return Some(reply(StatusCode::OK, "application/json", NodeBody::Reset));
-    }
-    if trouble.fail_prefill || trouble.error_after.is_some() {
-        serving.entry.close(Ended::Error);
-        node.metrics.lock().failed += 1;
-        return Some(refused(Refusal::fault(500)));
-    }
-    None
+    let told = Told { endpoint, id, created, logprobs: ask.logprobs };
+    answer_whole(node, told, accepted, trouble, reset).await
 }
 
 /// What goes wrong with this request.
@@ -158,44 +129,54 @@ fn fail_at_once(node: &Node, id: &str, received: Instant, ask: &Ask, status: u16
     if status < 500 {
         node.log.rejected();
     } else {
-        let mut entry = Entry::open(&node.log, id.to_owned(), received, ask.prompt.tokens, &node.member);
+        let prompt_tokens = ask.prompts.iter().map(|(prompt, _)| prompt.tokens).sum();
+        let mut entry = Entry::open(&node.log, id.to_owned(), received, prompt_tokens, &node.member);
         entry.close(Ended::Error);
         node.metrics.lock().failed += 1;
     }
     refused(Refusal::fault(status))
 }
 
+/// The prompts of a request, each on its own. In a list only the first one has a way for its KV, as there is only
+/// one name for it; the others go by the store.
 fn accept(
     node: &Node,
     endpoint: Endpoint,
     ask: &Ask,
-    id: String,
+    id: &str,
     received: Instant,
-    faults: Faults,
-) -> Accepted {
-    // As vLLM names requests inside.
-    let full_id = match endpoint {
-        Endpoint::Completions => format!("cmpl-{id}-0"),
-        Endpoint::Chat => format!("chatcmpl-{id}"),
-    };
+    faults: &Faults,
+) -> Vec<Accepted> {
     let (role, address) = (node.member.role, node.member.address);
-    let signs = Signs { kv: ask.kv.as_ref(), room: ask.room, id: &id, full_id: &full_id, role, address };
-    let leg = signs.leg();
-    let mut limits = ask.limits.clone();
-    if ask.room.is_some() && role == Role::Prefill && matches!(leg, Leg::Give(Give::Meet(_))) {
-        // SGLang sends both legs the same body; its prefill server stops after one token by itself.
-        limits.max_tokens = 1;
-        limits.min_tokens = limits.min_tokens.min(1);
-        limits.ends_by_itself = false;
-    }
-    let answer = Answer::new(ask.prompt.hash, node.config.seed, &limits);
-    Accepted { id, full_id, received, prompt: ask.prompt.clone(), answer, leg, faults }
+    let one = |(index, (prompt, limits)): (usize, &(_, _))| {
+        // As vLLM names requests inside.
+        let full_id = match endpoint {
+            Endpoint::Completions => format!("cmpl-{id}-{index}"),
+            Endpoint::Chat => format!("chatcmpl-{id}"),
+        };
+        let signs = Signs { kv: ask.kv.as_ref(), room: ask.room, id, full_id: &full_id, role, address };
+        let leg = if index == 0 { signs.leg() } else { Leg::Alone };
+        let mut limits = Limits::clone(limits);
+        if ask.room.is_some() && role == Role::Prefill && matches!(leg, Leg::Give(Give::Meet(_))) {
+            // SGLang sends both legs the same body; its prefill server stops after one token by itself.
+            limits.max_tokens = 1;
+            limits.min_tokens = limits.min_tokens.min(1);
+            limits.ends_by_itself = false;
+        }
+        let prompt = node.fabric.memory.recall(Prompt::clone(prompt), &node.config);
+        let id = if ask.prompts.len() == 1 { id.to_owned() } else { format!("{id}-{index}") };
+        Accepted { id, full_id, received, prompt, limits, leg, faults: faults.clone() }
+    };
+    ask.prompts.iter().enumerate().map(one).collect()
 }
 
 async fn tokenized(node: &Node, body: Incoming) -> Reply {
     match read_body(body).await.and_then(|bytes| tokenize(&bytes, &node.config)) {
         Err(refusal) => refused(refusal),
-        Ok(ids) => {
+        Ok((ids, prompt)) => {
+            if let Some(known) = prompt.known {
+                node.fabric.memory.remember(prompt.hash, known);
+            }
             let longest = node.config.cost.context_limit();
             let body =
                 json!({ "count": ids.len(), "max_model_len": longest, "tokens": ids, "token_strs": null });
@@ -225,12 +206,12 @@ fn engines(node: &Node) -> String {
     json!({ "0": { "engine_id": engine_id, "worker_addr": address } }).to_string()
 }
 
-fn refused(refusal: Refusal) -> Reply {
+pub(super) fn refused(refusal: Refusal) -> Reply {
     let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
     json_reply(status, refusal.body)
 }
 
-fn failed() -> Reply {
+pub(super) fn failed() -> Reply {
     let error = json!({ "message": "the simulated node is gone", "type": "InternalServerError",
         "param": null, "code": 500 });
     json_reply(StatusCode::INTERNAL_SERVER_ERROR, json!({ "error": error }).to_string())
@@ -241,17 +222,17 @@ fn json_reply(status: StatusCode, text: String) -> Reply {
 }
 
 fn whole_body(text: String) -> NodeBody {
-    NodeBody::Whole(Some(text.into()), None)
+    NodeBody::Whole(Some(text.into()), Vec::new())
 }
 
 fn empty(status: StatusCode) -> Reply {
-    let mut reply = Response::new(NodeBody::Whole(None, None));
+    let mut reply = Response::new(NodeBody::Whole(None, Vec::new()));
     *reply.status_mut() = status;
     reply.headers_mut().insert(SERVER, HeaderValue::from_static("pdbench-sim"));
     reply
 }
 
-fn reply(status: StatusCode, content_type: &'static str, body: NodeBody) -> Reply {
+pub(super) fn reply(status: StatusCode, content_type: &'static str, body: NodeBody) -> Reply {
     let mut reply = empty(status);
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     *reply.body_mut() = body;

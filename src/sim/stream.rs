@@ -4,6 +4,7 @@
 use super::api::Refusal;
 use super::events::{Shape, Usage};
 use super::faults::FaultKind;
+use super::likelihood::Likelihood;
 use super::node::{Node, Serving};
 use super::truth::{Ended, Entry};
 use bytes::Bytes;
@@ -22,8 +23,8 @@ type Event = Poll<Option<io::Result<Bytes>>>;
 
 /// The body of any response.
 pub(super) enum NodeBody {
-    /// Bytes that are there; `None` once they are handed over. An answer brings its entry and its tokens.
-    Whole(Option<Bytes>, Option<(Box<Entry>, u32)>),
+    /// Bytes that are there; `None` once they are handed over. Answers bring their entries and tokens.
+    Whole(Option<Bytes>, Vec<(Entry, u32)>),
     /// A stream of events.
     Stream(Box<Stream>),
     /// A connection that is reset.
@@ -34,6 +35,7 @@ pub(super) enum NodeBody {
 pub(super) struct Stream {
     node: Arc<Node>,
     shape: Shape,
+    likelihood: Option<Likelihood>,
     state: State,
     /// Events to hand over before the next token.
     queue: VecDeque<Bytes>,
@@ -85,7 +87,7 @@ impl Stream {
     /// The stream of the request that `journey` takes into `node`'s engine.
     pub fn new(
         node: &Arc<Node>,
-        shape: Shape,
+        (shape, likelihood): (Shape, Option<Likelihood>),
         journey: Journey,
         trouble: Trouble,
         reset: &Arc<AtomicBool>,
@@ -93,6 +95,7 @@ impl Stream {
         Self {
             node: Arc::clone(node),
             shape,
+            likelihood,
             state: State::Journey(journey),
             queue: VecDeque::new(),
             made: 0,
@@ -172,7 +175,12 @@ impl Stream {
         }
         let last = self.made == serving.answer.tokens;
         let finish = last.then_some(&serving.answer.finish);
-        self.queue.push_back(self.shape.token(serving.answer.piece(index), finish, usage(self.made)));
+        let told = self
+            .likelihood
+            .as_mut()
+            .map(|likelihood| likelihood.tell([serving.answer.token(index)].into_iter()));
+        let piece = serving.answer.piece(index);
+        self.queue.push_back(self.shape.token(piece, told.as_ref(), finish, usage(self.made)));
         serving.entry.write(1);
         if last {
             let outgoing = serving.outgoing();
@@ -232,8 +240,8 @@ impl Body for NodeBody {
             NodeBody::Stream(events) => {
                 events.poll_event(context).map(|event| event.map(|bytes| bytes.map(Frame::data)))
             }
-            NodeBody::Whole(bytes, entry) => {
-                if let Some((mut entry, tokens)) = entry.take() {
+            NodeBody::Whole(bytes, entries) => {
+                for (mut entry, tokens) in entries.drain(..) {
                     entry.write(tokens);
                     entry.close(Ended::Complete);
                 }

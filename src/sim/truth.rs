@@ -19,7 +19,7 @@ use tokio::time::Instant;
 pub type TruthSink = Box<dyn FnMut(String) + Send>;
 
 /// The version of the truth log's lines.
-pub const TRUTH_SCHEMA: u32 = 3;
+pub const TRUTH_SCHEMA: u32 = 4;
 
 /// First line of a truth log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,12 +63,30 @@ pub struct Truth {
     pub preempted: u32,
     /// Output tokens handed to the socket.
     pub output_tokens: u32,
+    /// What was wrong with the KV that came from elsewhere, if something was.
+    pub kv_wrong: Option<KvWrong>,
     /// How the request ended.
     pub ended: Ended,
     /// The node's role.
     pub role: Role,
     /// The node's index within its role.
     pub node: u32,
+}
+
+/// What was wrong with KV that a node took over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KvWrong {
+    /// It was damaged: the answer left the right one at this token, counted from 0.
+    Corrupted {
+        /// The token's number.
+        from_token: u32,
+    },
+    /// It was that of another request.
+    Swapped {
+        /// The other request's id.
+        with: String,
+    },
 }
 
 /// How a request that was accepted ended.
@@ -178,6 +196,7 @@ impl Entry {
             computed_tokens: 0,
             preempted: 0,
             output_tokens: 0,
+            kv_wrong: None,
             ended: Ended::Cancelled,
             role: node.role,
             node: node.index as u32,
@@ -201,6 +220,11 @@ impl Entry {
     /// Notes that KV from elsewhere reached the node.
     pub fn kv_arrived(&mut self, at: Instant) {
         self.truth.kv_arrived_us = Some(self.log.offset(at));
+    }
+
+    /// Notes what is wrong with that KV.
+    pub fn kv_wrong(&mut self, wrong: Option<KvWrong>) {
+        self.truth.kv_wrong = wrong;
     }
 
     /// Stamps the event with the next `tokens` output tokens.

@@ -18,7 +18,7 @@ fn keys(value: &Value) -> Vec<String> {
     }
 }
 
-fn assert_keys(value: &Value, captured: &str) {
+pub fn assert_keys(value: &Value, captured: &str) {
     assert_eq!(keys(value), keys(&serde_json::from_str(captured).unwrap()));
 }
 
@@ -155,8 +155,16 @@ const REFUSED: &[(&str, u16, &str, &str, &str)] = &[
         "temperature must be non-negative, got -1.0. (parameter=temperature, value=-1.0)",
     ),
     (r#"{"prompt":"hi","n":2}"#, 400, "BadRequestError", "n", "n must be 1, got 2"),
-    (r#"{"prompt":"hi","logprobs":1}"#, 400, "BadRequestError", "logprobs", "does not give logprobs"),
-    (r#"{"prompt":["a","b"]}"#, 400, "BadRequestError", "prompt", "one prompt per request, got 2"),
+    (r#"{"prompt":"hi","logprobs":21}"#, 400, "BadRequestError", "logprobs", "whole number from 0 to 20"),
+    (r#"{"prompt":"hi","echo":true}"#, 400, "BadRequestError", "echo", "does not give echo"),
+    (
+        r#"{"prompt":["a","b"],"stream":true}"#,
+        400,
+        "BadRequestError",
+        "prompt",
+        "streams one prompt per request, got 2",
+    ),
+    (r#"{"prompt":["a",""]}"#, 400, "BadRequestError", "prompt", "must be provided and non-empty"),
     (r#"{"prompt":"hi","stop":""}"#, 400, "BadRequestError", "stop", "stop cannot contain an empty string."),
     (
         r#"{"prompt":"hi","stream_options":{"include_usage":true}}"#,
@@ -186,7 +194,7 @@ async fn requests_are_refused_as_vllm_refuses_them() {
     assert_eq!((long.status, long.json()["error"]["message"].as_str().unwrap().to_owned()), (400,
         "This model's maximum context length is 4096 tokens. However, you requested 4 output tokens and your prompt contains 5000 input tokens, for a total of 5004 tokens. Please reduce the length of the input prompt or the number of requested output tokens. (parameter=input_tokens, value=5000)".to_owned()));
     let (totals, lines) = sim.stop(pdbench::runtime::Stop::Drain).await;
-    assert_eq!((totals.rejected, lines.len()), (12, 1));
+    assert_eq!((totals.rejected, lines.len()), (REFUSED.len() as u64 + 1, 1));
 }
 
 #[tokio::test(start_paused = true)]

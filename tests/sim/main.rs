@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
 mod api;
+mod book;
+mod choices;
 mod client;
 mod engine;
 mod faults;

@@ -146,7 +146,7 @@ impl ServeArgs {
     /// What the flags of a load mean together.
     pub(super) fn plan(self, api_key: Option<&str>) -> Result<ServePlan, Error> {
         let embedded = self.sim.is_some() || !self.target.is_named();
-        if !embedded && self.parameters.config != Config::default() {
+        if !embedded && self.parameters != SimParameters::default() {
             return Err(usage(
                 "--sim-… flags shape the embedded cluster, and this run has a target of its own",
             )
@@ -163,7 +163,8 @@ impl ServeArgs {
             ..self.parameters.config
         };
         let tokenizer = self.target.tokenizer();
-        let sim = SimPlan { dialect: self.sim_dialect, ..SimPlan::embedded(config) };
+        let (dialect, answers) = (self.sim_dialect, self.parameters.answers);
+        let sim = SimPlan { dialect, answers, ..SimPlan::embedded(config) };
         let target = self.target.plan(embedded.then_some(sim), api_key)?;
         Ok(ServePlan {
             target: target.target,
