@@ -5,16 +5,19 @@
 
 mod documents;
 mod filter;
+mod fold;
 mod pattern;
 mod python;
 mod question;
 mod score;
 mod shots;
+pub mod statistics;
 mod task;
 mod template;
 mod yaml;
 
 pub use documents::{Documents, read_documents};
+pub use fold::{ARMS, USUAL_MARGIN, best, fold, unanswered};
 pub use question::{Form, Question, Questions, Selection, Turn, sha256};
 pub use score::{Scored, Scoring, mean, stderr};
 pub use task::{Task, TaskError};

@@ -60,12 +60,14 @@ pub struct Turn {
 }
 
 /// Which documents are asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Selection {
     /// All.
     All,
     /// The first so many.
     First(usize),
+    /// The first ones up to this share of all, rounded up.
+    Share(f64),
     /// Those with these numbers, with the worked examples that they have among all.
     These(Vec<usize>),
     /// The same, the generator advanced for them alone: as lm_eval does, with other worked examples.
@@ -90,10 +92,14 @@ impl Questions {
             _ => Some(Sampler::new(&task.shots, examples, self.fewshot_seed)?),
         };
         let same_split = task.fewshot_split.as_deref() == Some(task.test_split.as_str());
+        let selection = match selection {
+            Selection::Share(share) => &Selection::First((documents.len() as f64 * share).ceil() as usize),
+            other => other,
+        };
         let mut questions = Vec::new();
         for (doc_id, doc) in documents.iter().enumerate() {
             let (asked, advances) = match selection {
-                Selection::All => (true, true),
+                Selection::All | Selection::Share(_) => (true, true),
                 Selection::First(limit) => (doc_id < *limit, true),
                 Selection::These(ids) => (ids.contains(&doc_id), true),
                 Selection::TheseAlone(ids) => (ids.contains(&doc_id), ids.contains(&doc_id)),

@@ -14,6 +14,11 @@ impl TaskError {
     pub(super) fn new(what: impl Into<String>) -> Self {
         Self(what.into())
     }
+
+    /// A file that is included cannot be read, and why.
+    pub fn unreadable(path: &str, why: &str) -> Self {
+        Self(format!("it includes `{path}`: {why}"))
+    }
 }
 
 /// A task: how its documents become questions, and how answers are scored. Declared, never code.
@@ -194,6 +199,11 @@ impl Task {
             Some(Value::String(stop)) => vec![stop.clone()],
             _ => Vec::new(),
         }
+    }
+
+    /// Whether the declaration has worked examples of its own.
+    pub fn has_samples(&self) -> bool {
+        self.shots.samples.is_some()
     }
 
     /// Names of the ways in which answers are read, in the order of the file.

@@ -2,6 +2,7 @@
 //! They may be typed with dashes or underscores, as users of vLLM's tools do.
 //! Deliberately absent: doing anything.
 
+mod accuracy;
 mod proxy;
 mod report;
 mod selftest;
@@ -23,6 +24,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Serve(Box<serve::ServeArgs>),
+    Accuracy(Box<accuracy::AccuracyArgs>),
     Sim(Box<sim::SimArgs>),
     Selftest(selftest::SelftestArgs),
     Proxy(Box<proxy::ProxyArgs>),
@@ -61,6 +63,7 @@ pub fn parse(arguments: &[String], outside: &Outside<'_>) -> Result<Parsed, Erro
     };
     Ok(Parsed::Plan(Box::new(match cli.verb {
         Verb::Serve(arguments) => arguments.any_plan(outside)?,
+        Verb::Accuracy(arguments) => Plan::Accuracy(Box::new(arguments.plan(outside)?)),
         Verb::Sim(arguments) => Plan::Sim(arguments.plan()),
         Verb::Selftest(arguments) => Plan::Selftest(arguments.plan()),
         Verb::Proxy(arguments) => Plan::Proxy(arguments.plan()?),

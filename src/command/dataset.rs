@@ -82,6 +82,7 @@ impl Job {
             DatasetPlan::Random(_) => ("random", None),
             DatasetPlan::ShareGpt { path, .. } => ("sharegpt", Some(path.as_path())),
             DatasetPlan::Custom { path, .. } => ("custom", Some(path.as_path())),
+            DatasetPlan::Questions { .. } => ("questions", None),
         };
         let generated = matches!(self.plan, DatasetPlan::Random(_));
         let bytes = match path {
@@ -107,6 +108,7 @@ impl Job {
             DatasetPlan::Sonnet { sonnet, .. } => sonnet.requests(decode(bytes)?, counter),
             DatasetPlan::ShareGpt { sharegpt, .. } => sharegpt.requests(decode(bytes)?, counter),
             DatasetPlan::Custom { custom, .. } => custom.requests(decode(bytes)?, counter),
+            DatasetPlan::Questions { .. } => Ok(Vec::new()),
             DatasetPlan::Random(random) => {
                 let bar = self.bar.then(|| progress::bar(random.num_prompts));
                 let made = random.requests(counter, &|done, _| {
@@ -123,19 +125,7 @@ impl Job {
     }
 
     fn counter(&self) -> Result<TokenCounter, Error> {
-        let directory = match &self.tokenizer {
-            TokenizerPlan::Estimate => return Ok(TokenCounter::Estimate),
-            TokenizerPlan::Directory(directory) | TokenizerPlan::IfLocal(directory) => directory,
-        };
-        let files = input::tokenizer(directory)?;
-        let name = directory.display().to_string();
-        let tokenizer = Tokenizer::load(&name, &files.borrowed(), self.now).map_err(|error| {
-            let help = error.help().to_owned();
-            Error::new(Exit::Usage, format!("cannot use the tokenizer in `{name}`"))
-                .caused_by(error)
-                .help(help)
-        })?;
-        Ok(TokenCounter::Tokenizer(Arc::new(tokenizer)))
+        counter(&self.tokenizer, self.now)
     }
 
     /// What is particular about the prompts.
@@ -156,11 +146,28 @@ impl Job {
                     _ => None,
                 };
             }
-            DatasetPlan::ShareGpt { .. } => return None,
+            DatasetPlan::ShareGpt { .. } | DatasetPlan::Questions { .. } => return None,
         };
         let without = counter.tokenizer().is_some() && counter.chat_template().is_none();
         (without && templating == Templating::Sent).then_some("raw text: the tokenizer has no chat template")
     }
+}
+
+/// What lengths are counted with.
+pub(super) fn counter(plan: &TokenizerPlan, now: DateTime) -> Result<TokenCounter, Error> {
+        let directory = match plan {
+            TokenizerPlan::Estimate => return Ok(TokenCounter::Estimate),
+            TokenizerPlan::Directory(directory) | TokenizerPlan::IfLocal(directory) => directory,
+        };
+        let files = input::tokenizer(directory)?;
+        let name = directory.display().to_string();
+        let tokenizer = Tokenizer::load(&name, &files.borrowed(), now).map_err(|error| {
+            let help = error.help().to_owned();
+            Error::new(Exit::Usage, format!("cannot use the tokenizer in `{name}`"))
+                .caused_by(error)
+                .help(help)
+        })?;
+        Ok(TokenCounter::Tokenizer(Arc::new(tokenizer)))
 }
 
 fn fault(error: DatasetError, generated: bool, path: Option<&Path>) -> Error {

@@ -29,11 +29,15 @@ impl Direct {
     }
 
     /// Where requests go: the front, the prefill instances, the decode instances.
-    pub(super) fn places(&self, front: SocketAddr) -> Vec<Place> {
-        let place = |name: String, address: SocketAddr| Place { address, name: Some(name), greeting: None };
-        let behind = self.prefill.iter().chain(&self.decode);
-        let behind = behind.map(|(instance, address)| place(instance.node.to_string(), *address));
-        std::iter::once(place(Self::proxy_name(front), front)).chain(behind).collect()
+    pub(super) fn places(&self, front: Place) -> Vec<Place> {
+        let front = Place { name: Some(Self::proxy_name(front.address)), ..front };
+        let behind = self.prefill.iter().chain(&self.decode).map(|(instance, address)| Place {
+            address: *address,
+            tls: None,
+            name: Some(instance.node.to_string()),
+            greeting: None,
+        });
+        std::iter::once(front).chain(behind).collect()
     }
 
     /// Whether the request of this number goes past the proxy.
@@ -82,6 +86,8 @@ impl Direct {
             prompt_tokens_source: writing.prompt_tokens_source,
             requested_tokens: request.output_tokens,
             ignore_eos: writing.options.ignore_eos,
+            asking: None,
+            attempt: 1,
         })
     }
 }

@@ -4,18 +4,44 @@ use super::manifest::{recover_span, who_stamped};
 use super::recorder::{RunDirectory, write_results};
 use super::{Error, Exit, InterruptedBy, ServePlan, Surroundings, input, result_file};
 use crate::load::{Ending, PassReport};
-use crate::measure::{Manifest, Run, State, TickerFacts};
+use crate::measure::{AccuracyResult, Manifest, RequestRecord, Run, State, TickerFacts};
 use crate::report::{self, Reported, Style};
+use std::path::Path;
+
+/// Tells what the answers of a run are worth.
+pub(super) type Judge<'a> = &'a dyn Fn(&Manifest, &[RequestRecord]) -> AccuracyResult;
+
+/// A run that has ended, but for its end.
+pub(super) struct Closing<'a> {
+    pub(super) plan: &'a ServePlan,
+    pub(super) manifest: &'a mut Manifest,
+    pub(super) directory: RunDirectory,
+    pub(super) throttled_before: Option<u64>,
+    /// Who tells what the answers are worth, where that was asked.
+    pub(super) judge: Option<Judge<'a>>,
+    /// Where the files of lm_eval are put, and whether the one of all answers is.
+    pub(super) lm_eval: Option<(&'a Path, bool)>,
+}
+
+impl<'a> Closing<'a> {
+    /// The end of a load, whose answers nobody judges.
+    pub(super) fn of_load(
+        plan: &'a ServePlan,
+        manifest: &'a mut Manifest,
+        directory: RunDirectory,
+        throttled_before: Option<u64>,
+    ) -> Self {
+        Self { plan, manifest, directory, throttled_before, judge: None, lm_eval: None }
+    }
+}
 
 /// Closes the journal, writes every file, prints the result, and settles the exit status.
 pub(super) fn finish(
-    plan: &ServePlan,
-    manifest: &mut Manifest,
-    directory: RunDirectory,
+    closing: Closing<'_>,
     ran: Result<PassReport, Error>,
-    throttled_before: Option<u64>,
     world: &mut Surroundings,
 ) -> Result<Exit, Error> {
+    let Closing { plan, manifest, directory, throttled_before, judge, lm_eval } = closing;
     let (path, records, journal_error) = directory.records();
     let stopped = stopped(&ran, world);
     match &ran {
@@ -31,7 +57,8 @@ pub(super) fn finish(
     who_stamped(manifest, &records);
     manifest.state = if stopped.is_some() { State::Interrupted } else { State::Complete };
     manifest.interrupted_by = stopped.as_ref().map(|(_, why)| why.clone());
-    let run = Run { manifest: manifest.clone(), records, accuracy: None };
+    let accuracy = judge.map(|judge| judge(manifest, &records));
+    let run = Run { manifest: manifest.clone(), records, accuracy };
     let (summary, timeline, mut failures) = write_results(&path, &run);
     let style = if world.colour { Style::Colour } else { Style::Plain };
     let reported = Reported { run: &run, summary: &summary, timeline: &timeline };
@@ -41,6 +68,12 @@ pub(super) fn finish(
         Some(Ok(path)) => text += &format!("result: {}\n", path.display()),
         Some(Err(error)) => failures.push(error),
         None => {}
+    }
+    if let Some((place, samples)) = lm_eval {
+        match result_file::write_lm_eval(place, samples, &reported) {
+            Ok(paths) => paths.iter().for_each(|path| text += &format!("lm_eval's: {}\n", path.display())),
+            Err(error) => failures.push(error),
+        }
     }
     failures.extend(world.print(&text).err());
     if let Some(error) = journal_error {

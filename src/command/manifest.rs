@@ -19,6 +19,7 @@ pub(super) fn run_id(verb: &str, started: &Zoned, suffix: &str) -> String {
 /// What is known about a `serve` run when its load begins.
 pub(super) struct Known<'a> {
     pub(super) plan: &'a ServePlan,
+    pub(super) verb: &'static str,
     pub(super) run_id: String,
     pub(super) started: &'a Zoned,
     pub(super) target: &'a Target,
@@ -39,7 +40,7 @@ pub(super) fn manifest(known: Known<'_>, world: &Surroundings) -> Manifest {
     Manifest {
         schema: SCHEMA,
         run_id: known.run_id.clone(),
-        verb: "serve".to_owned(),
+        verb: known.verb.to_owned(),
         state: State::Running,
         interrupted_by: None,
         command_line: redacted(&world.arguments),
@@ -102,6 +103,7 @@ fn settings(plan: &ServePlan, num_prompts: usize) -> Settings {
             (Some(random.input_len), Some(random.output_len), Some(random.prefix_len))
         }
         DatasetPlan::ShareGpt { sharegpt, .. } => (None, sharegpt.output_len.map(NonZeroU32::get), None),
+        DatasetPlan::Questions { max_tokens } => (None, Some(*max_tokens), None),
         DatasetPlan::Custom { custom, .. } => match custom.output_len {
             OutputLen::Fixed(len) => (None, Some(len.get()), None),
             OutputLen::PerLineOrDefault | OutputLen::PerLine => (None, None, None),

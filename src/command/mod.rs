@@ -1,6 +1,7 @@
 //! What each verb does: one recipe a file, which puts the other rooms together. The only room that prints.
 //! Deliberately absent: flags (`cli` knows them) and any logic that a test would want for itself.
 
+mod accuracy;
 mod answers;
 mod child;
 mod client;
@@ -29,6 +30,7 @@ mod sim;
 mod surroundings;
 
 pub use crate::report::Existing;
+pub use accuracy::{AccuracyPlan, Baseline, Paths, PromptFormat};
 pub use answers::AnswersPlan;
 pub use error::{Error, Exit};
 pub(crate) use input::key_file;
@@ -47,6 +49,7 @@ pub async fn run(mut plan: Plan, world: &mut Surroundings) -> Result<Exit, Error
     match plan {
         Plan::Serve(plan) => serve::serve(plan, world).await,
         Plan::Repeat(plan) => repeat::repeat(*plan, world).await,
+        Plan::Accuracy(plan) => accuracy::accuracy(*plan, world).await,
         Plan::Sim(plan) => sim::serve_sim(plan, world).await,
         Plan::Selftest(plan) => selftest::selftest(plan, world).await,
         Plan::Proxy(plan) => proxy::serve_proxy(plan, world).await,

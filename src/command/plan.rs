@@ -1,4 +1,4 @@
-use super::AnswersPlan;
+use super::{AccuracyPlan, AnswersPlan};
 use crate::cluster::{Node, Role};
 use crate::load::{KeepText, ReadLimits, Timeouts};
 use crate::measure::{Detail, NodeFacts, Prompts, Slo};
@@ -22,6 +22,8 @@ pub enum Plan {
     Serve(ServePlan),
     /// Hold batches of equal decode requests in flight, and report.
     Repeat(Box<RepeatPlan>),
+    /// Ask a task's questions and score the answers.
+    Accuracy(Box<AccuracyPlan>),
     /// Run the simulated cluster until stopped.
     Sim(SimPlan),
     /// Find out what this machine can measure.
@@ -271,6 +273,11 @@ pub enum DatasetPlan {
         path: PathBuf,
         /// Order, number and lengths.
         custom: Custom,
+    },
+    /// The questions of a task, which an accuracy run makes by itself.
+    Questions {
+        /// Longest answer.
+        max_tokens: u32,
     },
 }
 

@@ -135,7 +135,7 @@ pub(super) async fn probe(
 }
 
 /// Why the probe failed, in words that say what to do.
-async fn refusal(client: &Client, path: &str, record: &RequestRecord) -> Error {
+pub(super) async fn refusal(client: &Client, path: &str, record: &RequestRecord) -> Error {
     let url = client.target().url(path);
     let detail = record.error.clone().unwrap_or_else(|| record.outcome.word().to_owned());
     let detail = plain(&detail.chars().take(300).collect::<String>());

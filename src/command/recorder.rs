@@ -72,6 +72,19 @@ impl RunDirectory {
         Ok(Self { path, journal })
     }
 
+    /// Goes on in the directory of a run that had not come to its end.
+    pub(super) fn reopen(directory: &Path, manifest: &Manifest, recorder: &Recorder) -> Result<Self, Error> {
+        let failed = |error: &dyn std::fmt::Display| {
+            Error::new(Exit::NotWritten, format!("cannot go on in `{}`: {error}", directory.display()))
+                .help("make it writable, or start a new run without --resume")
+        };
+        let file = RunFile { manifest: manifest.clone(), summary: None, accuracy: None };
+        report::write_atomic(&directory.join("run.json"), &run_file_bytes(&file)?).map_err(|error| failed(&error))?;
+        let journal = Journal::reopen(&directory.join("records.jsonl")).map_err(|error| failed(&error))?;
+        recorder.go_to(journal.sink());
+        Ok(Self { path: directory.to_owned(), journal })
+    }
+
     /// Where it is.
     pub(super) fn path(&self) -> &Path {
         &self.path

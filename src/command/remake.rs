@@ -1,5 +1,6 @@
 //! `pdbench report`: makes the derived files of a run again, from its manifest and its journal.
 
+use super::accuracy::judged;
 use super::manifest::{recover_span, who_stamped};
 use super::recorder::write_results;
 use super::{Error, Exit, ReportPlan, Surroundings, input};
@@ -39,7 +40,8 @@ pub(super) fn remake(plan: &ReportPlan, world: &mut Surroundings) -> Result<Exit
         who_stamped(&mut manifest, &back.records);
         world.note("the run had not come to its end: its files are made from what the journal holds\n");
     }
-    let run = Run { manifest, records: back.records, accuracy: None };
+    let accuracy = judged(directory, &manifest, &back.records)?;
+    let run = Run { manifest, records: back.records, accuracy };
     print_results(directory, &run, world)
 }
 

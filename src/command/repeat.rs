@@ -9,7 +9,7 @@ mod through_proxy;
 use super::client::Client;
 use super::dataset::Making;
 use super::embedded::{Bound, Embedded, node};
-use super::ending::finish;
+use super::ending::{Closing, finish};
 use super::manifest::{Known, manifest, run_id};
 use super::preflight::{self, Connections};
 use super::recorder::{Recorder, RunDirectory};
@@ -91,6 +91,7 @@ pub(super) async fn repeat(plan: RepeatPlan, world: &mut Surroundings) -> Result
     let stages = stages(&plan, dataset.requests)?;
     let known = Known {
         plan: &plan.serve,
+        verb: "repeat",
         run_id,
         started: &started,
         target: &target,
@@ -104,7 +105,6 @@ pub(super) async fn repeat(plan: RepeatPlan, world: &mut Surroundings) -> Result
         stamps,
     };
     let mut manifest = manifest(known, world);
-    manifest.verb = "repeat".to_owned();
     manifest.repeat = Some(facts(&plan, Vec::new()));
     let directory = RunDirectory::create(&plan.serve.output_dir, &manifest, &recorder)?;
     world.note(&format!("results go to {}\n", directory.path().display()));
@@ -119,7 +119,7 @@ pub(super) async fn repeat(plan: RepeatPlan, world: &mut Surroundings) -> Result
     manifest.repeat = Some(facts(&plan, known));
     let died = |error| Error::new(Exit::Aborted, "the load ended early").caused_by(error);
     let ran = ran.and_then(|report| ended.map(|()| report).map_err(died));
-    finish(&plan.serve, &mut manifest, directory, ran, throttled_before, world)
+    finish(Closing::of_load(&plan.serve, &mut manifest, directory, throttled_before), ran, world)
 }
 
 fn no_instance() -> Error {
@@ -221,6 +221,7 @@ async fn reached(
 fn place(instance: &Reached) -> Place {
     Place {
         address: instance.address,
+        tls: instance.target.tls().cloned(),
         name: Some(instance.node.to_string()),
         greeting: Some(greeting(&instance.target)),
     }

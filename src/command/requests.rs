@@ -66,6 +66,8 @@ impl<'a> Writing<'a> {
             prompt_tokens_source: self.prompt_tokens_source,
             requested_tokens: request.output_tokens,
             ignore_eos: self.options.ignore_eos,
+            asking: None,
+            attempt: 1,
         }
     }
 
@@ -83,6 +85,8 @@ impl<'a> Writing<'a> {
             prompt_tokens_source: self.prompt_tokens_source,
             requested_tokens: request.output_tokens,
             ignore_eos: self.options.ignore_eos,
+            asking: None,
+            attempt: 1,
         }
     }
 

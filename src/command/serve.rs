@@ -4,7 +4,7 @@ use super::client::Client;
 use super::dataset::Making;
 use super::direct::{self, Direct};
 use super::embedded::{self, Bound, Embedded};
-use super::ending::finish;
+use super::ending::{Closing, finish};
 use super::manifest::{Known, manifest, run_id};
 use super::passes::{passes, run_passes, warm_up};
 use super::preflight::{self, Connections};
@@ -52,14 +52,7 @@ pub(super) async fn serve(plan: ServePlan, world: &mut Surroundings) -> Result<E
             .help("name a writable directory with --output-dir")
     })?;
     plan.result.as_ref().map_or(Ok(()), result_file::check)?;
-    let mut stop = world.interrupt.signal();
-    let reached = tokio::select! {
-        biased;
-        reached = reach(&plan, &started, clock, world) => Some(reached),
-        () = stop.reached(Stop::Drain) => None,
-    };
-    let stopped = || Error::new(Exit::Interrupted, "stopped before the load began");
-    let reached = reached.ok_or_else(|| preflight::stopped_early(world).unwrap_or_else(stopped))?;
+    let reached = reach_or_stop(&plan, &started, clock, world).await;
     // A fault of the dataset is said first: it is there with any target.
     let mut dataset = making.finish()?;
     let reached = reached?;
@@ -72,8 +65,8 @@ pub(super) async fn serve(plan: ServePlan, world: &mut Surroundings) -> Result<E
     let live = Arc::new(Live::default());
     let recorder = Recorder::default();
     let places = match &reached.direct {
-        Some(direct) => direct.places(reached.addresses[0]),
-        None => vec![Place { address: reached.addresses[0], name: None, greeting: None }],
+        Some(direct) => direct.places(front(&reached)),
+        None => vec![front(&reached)],
     };
     // An embedded cluster needs a processor of its own.
     let cores = world.host.cores.saturating_sub(usize::from(reached.embedded.is_some()));
@@ -86,6 +79,7 @@ pub(super) async fn serve(plan: ServePlan, world: &mut Surroundings) -> Result<E
     }
     let known = Known {
         plan: &plan,
+        verb: "serve",
         run_id,
         started: &started,
         target: &reached.target,
@@ -117,12 +111,16 @@ pub(super) async fn serve(plan: ServePlan, world: &mut Surroundings) -> Result<E
         comparison.proxy_cpu_s = cpu_after.zip(cpu_before).map(|(after, before)| after - before);
     }
     let ended = load.finish().await;
-    if let Some(embedded) = reached.embedded {
-        embedded.stop_now().await;
-    }
+    reached.stop_embedded().await;
     let died = |error| Error::new(Exit::Aborted, "the load ended early").caused_by(error);
     let ran = ran.and_then(|report| ended.map(|()| report).map_err(died));
-    finish(&plan, &mut manifest, directory, ran, throttled_before, world)
+    finish(Closing::of_load(&plan, &mut manifest, directory, throttled_before), ran, world)
+}
+
+/// Where requests go that have one place to go to.
+pub(super) fn front(reached: &Reached) -> Place {
+    let tls = reached.target.tls().cloned();
+    Place { address: reached.addresses[0], tls, name: None, greeting: None }
 }
 
 /// What the proxy of a comparison has used so far.
@@ -152,6 +150,44 @@ fn raise_descriptor_limit(plan: &ServePlan, requests: usize) -> Result<(), Error
         Some(direct) => each + 1 + u64::from(direct.by_turns),
     };
     preflight::raise_descriptor_limit(connections, each)
+}
+
+impl Reached {
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) fn is_embedded(&self) -> bool {
+        self.embedded.is_some()
+    }
+
+    /// It is a simulator of ours.
+    pub(super) fn is_simulated(&self) -> bool {
+        self.simulated
+    }
+
+    pub(super) async fn stop_embedded(self) {
+        if let Some(embedded) = self.embedded {
+            embedded.stop_now().await;
+        }
+    }
+}
+
+/// The target, unless a signal comes first.
+pub(super) async fn reach_or_stop(
+    plan: &ServePlan,
+    started: &Zoned,
+    clock: Clock,
+    world: &mut Surroundings,
+) -> Result<Reached, Error> {
+    let mut stop = world.interrupt.signal();
+    let reached = tokio::select! {
+        biased;
+        reached = reach(plan, started, clock, world) => Some(reached),
+        () = stop.reached(Stop::Drain) => None,
+    };
+    let stopped = || Error::new(Exit::Interrupted, "stopped before the load began");
+    reached.unwrap_or_else(|| Err(preflight::stopped_early(world).unwrap_or_else(stopped)))
 }
 
 /// Starts the embedded cluster, or finds the remote target, and learns the model's name.
@@ -274,7 +310,6 @@ pub(super) fn load_config(
     };
     LoadConfig {
         places,
-        tls: target.tls().cloned(),
         shards,
         timeouts: plan.timeouts,
         read_limits: plan.read_limits,

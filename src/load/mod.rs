@@ -25,7 +25,7 @@ pub use pacer::Ending;
 pub use reading::ReadLimits;
 pub use watch::WatchReport;
 
-use crate::measure::{Kind, Offset, PromptTokensSource, RequestRecord, Stamps};
+use crate::measure::{Asking, Kind, Offset, PromptTokensSource, RequestRecord, Stamps};
 use crate::runtime::{Clock, StopSignal, Worker, Workers};
 use crate::wire::{Secret, Tls};
 use connection::Connection;
@@ -39,6 +39,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::oneshot;
 use watch::Watch;
 
 /// Takes finished records, about once a second from each shard.
@@ -49,8 +50,6 @@ pub type Sink = Arc<dyn Fn(Vec<RequestRecord>) + Send + Sync>;
 pub struct LoadConfig {
     /// Where to connect: at least one place, which a request names by its number.
     pub places: Vec<Place>,
-    /// How to speak TLS there; `None` for plain HTTP.
-    pub tls: Option<Tls>,
     /// Threads that read, at least 1.
     pub shards: usize,
     /// Patience.
@@ -84,10 +83,12 @@ pub enum KeepText {
 }
 
 /// A place that takes requests.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Place {
     /// Where to connect.
     pub address: SocketAddr,
+    /// How to speak TLS there; `None` for plain HTTP.
+    pub tls: Option<Tls>,
     /// What its records call it; `None` where there is only one.
     pub name: Option<String>,
     /// A small request that makes a connection opened ahead known to both ends.
@@ -155,6 +156,10 @@ pub struct Prepared {
     pub requested_tokens: u32,
     /// The server is told to ignore the end-of-sequence token.
     pub ignore_eos: bool,
+    /// The questions that it asks, in an accuracy run.
+    pub asking: Option<Asking>,
+    /// Which try it is, from 1.
+    pub attempt: u32,
 }
 
 /// A request that goes before another and is part of it: a prefill leg. Its whole answer is awaited; if it is not ok,
@@ -341,6 +346,21 @@ impl Load {
     pub async fn preconnect(&mut self, wanted: &[usize]) -> io::Result<Vec<String>> {
         let driver = self.driver.as_mut().ok_or_else(|| io::Error::other("the pacer's thread has died"))?;
         preconnect::open_ahead(driver, wanted).await
+    }
+
+    /// Waits until the record of every request that has ended is with the sink.
+    ///
+    /// # Errors
+    /// When a thread of the load has died.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        let dead = || io::Error::other("a thread of the load has died");
+        let driver = self.driver.as_ref().ok_or_else(dead)?;
+        for shard in &driver.shards {
+            let (done, wait) = oneshot::channel();
+            shard.send(Job::Flush(done)).map_err(|_| dead())?;
+            wait.await.map_err(|_| dead())?;
+        }
+        Ok(())
     }
 
     /// Numbers for records of requests that somebody else sent: so many, from the one it gives.

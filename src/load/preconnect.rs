@@ -56,7 +56,7 @@ pub(super) async fn open(shard: Arc<ShardContext>, place: usize) -> Result<Idle,
 async fn opened(shard: &ShardContext, place: usize) -> Result<Connection, String> {
     let words = |error: io::Error| error.to_string();
     let place = &shard.config.places[place];
-    if let Some(tls) = &shard.config.tls {
+    if let Some(tls) = &place.tls {
         let hello = Hello::new(tls).map_err(|error| error.to_string())?;
         let (socket, written) = connect_and_write(shard, place.address, &hello.bytes).await.map_err(words)?;
         let connection = hello.shake_hands(socket, written, shard).await?;

@@ -1,10 +1,11 @@
 use super::KeepText;
 use super::tally::{Tally, TokenEvent};
 use crate::measure::{
-    EndedIn, Flag, Offset, Outcome, RequestRecord, Rules, StreamFacts, StreamFault, TransportEnd,
+    EndedIn, Flag, Offset, Outcome, Reply, RequestRecord, Rules, StreamFacts, StreamFault, TokenLogprob,
+    TransportEnd,
 };
 use crate::wire::http1::{Head, Http1Error, Limits, Part, ResponseReader};
-use crate::wire::openai::{Answer, BadChunk, Chunk, ChunkReader, Piece, read_answer};
+use crate::wire::openai::{Answer, BadChunk, Choice, Chunk, ChunkReader, Piece, read_answer};
 use crate::wire::sse::{Event, Splitter};
 use crate::wire::{Secret, server_timing};
 use std::sync::Arc;
@@ -180,6 +181,7 @@ impl Reading {
         self.record.http_status = Some(head.status);
         self.facts.status = Some(head.status);
         self.keep_alive = head.keep_alive;
+        self.record.retry_after_s = head.retry_after_s;
         self.record.server_timing = head.server_timing.as_deref().and_then(server_timing);
         if let Some(encoding) = head.content_encoding {
             self.facts.encoded = true;
@@ -348,19 +350,36 @@ impl Reading {
         let body = self.redacted(String::from_utf8_lossy(&self.opening).into_owned());
         match read_answer(body.as_bytes()) {
             Answer::Error(error) => self.explain(|| error.message),
-            Answer::Completion { text, usage, finish_reason } => {
+            Answer::Completion { mut choices, usage } => {
                 self.facts.answered = true;
-                self.facts.finished = finish_reason.is_some();
-                self.record.finish_reason = finish_reason;
+                self.facts.finished = choices.iter().all(|choice| choice.finish_reason.is_some());
                 if let Some(usage) = usage {
                     self.tally.usage(usage, "", true);
                 }
-                self.record.flag(Flag::BufferedByProxy);
+                let several = 1 < choices.len() || choices.iter().any(|choice| !choice.tokens.is_empty());
+                match &mut self.record.asking {
+                    Some(asking) if several => asking.replies = choices.drain(..).map(reply).collect(),
+                    Some(_) => {}
+                    // A stream was asked for.
+                    None => self.record.flag(Flag::BufferedByProxy),
+                }
+                let first = choices.into_iter().next().unwrap_or_default();
+                self.record.finish_reason = first.finish_reason;
                 if self.keep_text != KeepText::Nothing {
-                    self.record.text = Some(text);
+                    self.record.text = Some(first.text);
                 }
             }
         }
+    }
+}
+
+/// A choice as a record keeps it.
+fn reply(choice: Choice) -> Reply {
+    let token = |(token, margin)| TokenLogprob { token, margin };
+    Reply {
+        text: choice.text,
+        finish_reason: choice.finish_reason,
+        tokens: choice.tokens.into_iter().map(token).collect(),
     }
 }
 

@@ -21,6 +21,8 @@ pub(super) enum Job {
     Connect(usize, oneshot::Sender<Result<Idle, String>>),
     /// Drop everything that is in flight.
     Cancel,
+    /// Hand finished records on now, and say when it is done.
+    Flush(oneshot::Sender<()>),
     /// Tell the processor time that this shard's thread has used.
     Usage(oneshot::Sender<Option<Duration>>),
 }
@@ -99,6 +101,11 @@ pub(super) async fn run(context: Arc<ShardContext>, mut jobs: UnboundedReceiver<
                     streams.spawn(async move { drop(reply.send(opening.await)) });
                 }
                 Some(Job::Cancel) => streams.abort_all(),
+                Some(Job::Flush(reply)) => {
+                    context.flush();
+                    // Whoever asked may be gone.
+                    let _ = reply.send(());
+                }
                 Some(Job::Usage(reply)) => drop(reply.send(thread_cpu())),
                 None => break,
             },

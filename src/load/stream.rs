@@ -168,9 +168,12 @@ impl Stream {
             prompt_tokens_source: request.prompt_tokens_source,
             node: config.places[self.place()].name.clone(),
             stage: self.pass.stage,
+            asking: request.asking.clone(),
+            attempt: request.attempt,
             ..RequestRecord::due(i, self.pass.kind, request.id.clone(), self.turn.scheduled)
         };
-        let keep = if self.pass.answers.is_some() || self.led.is_under_way() { ANSWER } else { OPENING };
+        let whole = self.pass.answers.is_some() || self.led.is_under_way() || request.asking.is_some();
+        let keep = if whole { ANSWER } else { OPENING };
         Reading::new(record, config.read_limits, config.keep_text, Arc::clone(&config.secrets)).keeping(keep)
     }
 
@@ -178,7 +181,7 @@ impl Stream {
     async fn connect(&mut self) -> Result<(Connection, usize), TransportEnd> {
         let shard = Arc::clone(&self.shard);
         let give_up = shard.stamp_clock.now() + shard.config.timeouts.connect;
-        let Some(tls) = &shard.config.tls else {
+        let Some(tls) = &shard.config.places[self.place()].tls else {
             let (pass, made) = (Arc::clone(&self.pass), self.led.made());
             let bytes = self.led.bytes(&pass.requests[self.turn.index], made.as_deref());
             let (socket, written) = self.open_socket(bytes, give_up).await?;

@@ -203,7 +203,8 @@ impl Recorder {
         }
         match read_answer(&opening) {
             Answer::Error(error) => self.explain(error.message),
-            Answer::Completion { usage, finish_reason, .. } => {
+            Answer::Completion { usage, choices } => {
+                let finish_reason = choices.into_iter().next().and_then(|choice| choice.finish_reason);
                 self.facts.answered = true;
                 self.facts.finished = finish_reason.is_some();
                 self.record.finish_reason = finish_reason;

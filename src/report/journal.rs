@@ -30,6 +30,8 @@ pub struct JournalSink(Sender<Message>);
 #[derive(Debug)]
 enum Message {
     Batch(Vec<RequestRecord>),
+    /// Records that the file holds.
+    Kept(Vec<RequestRecord>),
     End,
 }
 
@@ -43,6 +45,30 @@ impl Journal {
         let (sender, receiver) = channel();
         let thread = Builder::new().name("journal".to_owned()).spawn(move || append_all(file, &receiver))?;
         Ok(Self { sink: JournalSink(sender), thread })
+    }
+
+    /// Opens the journal of a run that is to go on: what it holds is part of the run, and a torn last line, which
+    /// would stand in the middle from now on, is taken off.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written, or a line of it is broken.
+    pub fn reopen(path: &Path) -> io::Result<Self> {
+        let bytes = std::fs::read(path)?;
+        let back = read_journal(&bytes).map_err(io::Error::other)?;
+        if !bytes.ends_with(b"\n") {
+            let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+            let lines = bytes[..whole].iter().filter(|&&byte| byte == b'\n').count();
+            let file = OpenOptions::new().append(true).open(path)?;
+            // A last line that lacks nothing but its end stays.
+            match back.records.len() > lines {
+                true => (&file).write_all(b"\n")?,
+                false => file.set_len(whole as u64)?,
+            }
+        }
+        let journal = Self::start(path)?;
+        // They are in the file already.
+        let _ = journal.sink.0.send(Message::Kept(back.records));
+        Ok(journal)
     }
 
     /// A further end to hand records to.
@@ -89,6 +115,7 @@ fn append_all(file: File, inbox: &Receiver<Message>) -> (Vec<RequestRecord>, Opt
                 book.write(&batch);
                 kept.extend(batch);
             }
+            Some(Message::Kept(records)) => kept.extend(records),
             // What was sent before the end by another thread may still stand behind it.
             Some(Message::End) => ending = true,
             None => break,
@@ -285,6 +312,22 @@ mod tests {
         }
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(read_journal(&std::fs::read(&path).unwrap()).unwrap().records.len(), 2);
+    }
+
+    #[test]
+    fn a_journal_goes_on_without_its_torn_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("records.jsonl");
+        let whole = journalled(&[record(0), record(1)]);
+        for (cut, kept) in [(whole.len(), 2), (whole.len() - 1, 2), (whole.len() - 9, 1)] {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            let journal = Journal::reopen(&path).unwrap();
+            journal.append(vec![record(7)]);
+            let (records, error) = journal.finish();
+            assert_eq!((records.len(), error.map(|error| error.to_string())), (kept + 1, None));
+            let back = read_journal(&std::fs::read(&path).unwrap()).unwrap();
+            assert_eq!(back, ReadBack { records, torn: 0 });
+        }
     }
 
     #[cfg(target_os = "linux")]

@@ -6,21 +6,28 @@ use tokio::time::Instant;
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     origin: Instant,
+    /// What had gone by at the origin.
+    before: Duration,
 }
 
 impl Clock {
     /// A clock whose origin is now.
     pub fn start() -> Self {
-        Self { origin: Instant::now() }
+        Self::after(Duration::ZERO)
+    }
+
+    /// A clock that goes on where another stopped, after so much time.
+    pub fn after(before: Duration) -> Self {
+        Self { origin: Instant::now(), before }
     }
 
     /// Time since the origin.
     pub fn now(&self) -> Duration {
-        self.origin.elapsed()
+        self.before + self.origin.elapsed()
     }
 
     /// The instant that lies `offset` after the origin, to sleep until.
     pub fn at(&self, offset: Duration) -> Instant {
-        self.origin + offset
+        self.origin + offset.saturating_sub(self.before)
     }
 }

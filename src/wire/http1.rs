@@ -52,6 +52,8 @@ pub struct Head {
     pub location: Option<String>,
     /// `server-timing`, as it came; several such headers as one list.
     pub server_timing: Option<String>,
+    /// `retry-after` in seconds; a date is not taken.
+    pub retry_after_s: Option<u32>,
 }
 
 /// A response that is not HTTP/1.1 or passes a limit.
@@ -260,6 +262,7 @@ fn parse_head(bytes: &[u8]) -> Result<(Head, State), Http1Error> {
                 head.content_encoding = Some(value);
             }
             "location" => head.location = Some(value),
+            "retry-after" => head.retry_after_s = value.parse().ok(),
             "server-timing" => {
                 head.server_timing = Some(match head.server_timing.take() {
                     Some(before) => before + "," + &value,

@@ -17,6 +17,7 @@ pub struct Tokenizer {
     special_ids: Vec<u32>,
     clean_up: bool,
     template: Option<ChatTemplate>,
+    eos: Option<String>,
 }
 
 /// The bytes of the files that a tokenizer is made from.
@@ -81,7 +82,8 @@ impl Tokenizer {
         let clean_up = config.clean_up && !matches!(inner.get_model(), ModelWrapper::BPE(_));
         let template = config.chat_template.as_deref();
         let template = template.map(|text| ChatTemplate::parse(text, &config.named, now)).transpose()?;
-        Ok(Self { inner, name: name.to_owned(), special_ids, clean_up, template })
+        let eos = config.token("eos_token").map(str::to_owned);
+        Ok(Self { inner, name: name.to_owned(), special_ids, clean_up, template, eos })
     }
 
     /// What it is called in results.
@@ -203,6 +205,11 @@ impl Tokenizer {
             }
             _ => None,
         }
+    }
+
+    /// The token that ends a sequence, where the model names one.
+    pub fn eos_token(&self) -> Option<&str> {
+        self.eos.as_deref()
     }
 
     /// How a conversation becomes a prompt, where the model says so.

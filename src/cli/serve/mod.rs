@@ -3,10 +3,10 @@
 mod arrivals;
 mod dataset;
 mod output;
-mod patience;
+pub(super) mod patience;
 mod repeat;
 mod sampling;
-mod target;
+pub(super) mod target;
 #[cfg(test)]
 mod tests;
 

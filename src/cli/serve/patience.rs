@@ -6,10 +6,10 @@ use std::time::Duration;
 /// How long and how much is borne.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Patience")]
-pub(super) struct PatienceArgs {
+pub(in crate::cli) struct PatienceArgs {
     /// Wait so long for the target to come up, seconds; 0 tries once
     #[arg(long, visible_alias = "ready-check-timeout-sec", default_value = "0", value_name = "SECONDS", value_parser = seconds_or_zero)]
-    pub(super) wait_ready: Duration,
+    pub(in crate::cli) wait_ready: Duration,
     /// Longest wait for a connection, seconds
     #[arg(long, default_value = "10", value_name = "SECONDS", value_parser = seconds)]
     timeout_connect: Duration,
@@ -34,7 +34,7 @@ pub(super) struct PatienceArgs {
 }
 
 impl PatienceArgs {
-    pub(super) fn timeouts(&self) -> Timeouts {
+    pub(in crate::cli) fn timeouts(&self) -> Timeouts {
         Timeouts {
             connect: self.timeout_connect,
             first_token: self.timeout_first_token,
@@ -44,7 +44,7 @@ impl PatienceArgs {
         }
     }
 
-    pub(super) fn read_limits(&self) -> ReadLimits {
+    pub(in crate::cli) fn read_limits(&self) -> ReadLimits {
         let mut limits = ReadLimits { event: self.max_event_bytes, ..ReadLimits::default() };
         limits.response.body = self.max_body_bytes;
         limits

@@ -7,13 +7,13 @@ use std::path::PathBuf;
 /// Where the requests go, and how they are dressed.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Target")]
-pub(super) struct TargetArgs {
+pub(in crate::cli) struct TargetArgs {
     /// API of the measured requests: completions (openai, vllm) or chat (openai-chat)
     #[arg(long, default_value = "openai", value_name = "NAME")]
     backend: Backend,
     /// Base URL, such as http://127.0.0.1:8000 or https://host/prefix; instead of --host and --port
     #[arg(long, value_name = "URL", conflicts_with_all = ["host", "port"])]
-    pub(super) base_url: Option<String>,
+    pub(in crate::cli) base_url: Option<String>,
     /// Host name or address [default: 127.0.0.1]
     #[arg(long)]
     host: Option<String>,
@@ -31,7 +31,7 @@ pub(super) struct TargetArgs {
     endpoint: Option<String>,
     /// Model name [default: the first of /v1/models]
     #[arg(long, value_name = "NAME")]
-    pub(super) model: Option<String>,
+    pub(in crate::cli) model: Option<String>,
     /// Name of the model in the requests, where the server knows it by another one than --model
     #[arg(long, value_name = "NAME")]
     served_model_name: Option<String>,
@@ -77,21 +77,21 @@ enum TokenizerMode {
 }
 
 /// What the flags of this family mean.
-pub(super) struct TargetSettings {
-    pub(super) target: TargetPlan,
-    pub(super) headers: Vec<(String, Secret)>,
-    pub(super) trust: TrustPlan,
-    pub(super) endpoint: Endpoint,
-    pub(super) path: String,
-    pub(super) backend: String,
-    pub(super) model: Option<String>,
-    pub(super) served_model_name: Option<String>,
-    pub(super) request_id_prefix: Option<String>,
+pub(in crate::cli) struct TargetSettings {
+    pub(in crate::cli) target: TargetPlan,
+    pub(in crate::cli) headers: Vec<(String, Secret)>,
+    pub(in crate::cli) trust: TrustPlan,
+    pub(in crate::cli) endpoint: Endpoint,
+    pub(in crate::cli) path: String,
+    pub(in crate::cli) backend: String,
+    pub(in crate::cli) model: Option<String>,
+    pub(in crate::cli) served_model_name: Option<String>,
+    pub(in crate::cli) request_id_prefix: Option<String>,
 }
 
 impl TargetArgs {
     /// Fetches what must not be typed: headers join those that were, the API key is given.
-    pub(super) fn secrets(&mut self, outside: &Outside<'_>) -> Result<Option<String>, Error> {
+    pub(in crate::cli) fn secrets(&mut self, outside: &Outside<'_>) -> Result<Option<String>, Error> {
         for header in std::mem::take(&mut self.header_from_env) {
             let (name, variable) = header.split_once('=').ok_or_else(|| {
                 usage("a --header-from-env without `=`").help("want NAME=VARIABLE, such as x-token=MY_TOKEN")
@@ -110,23 +110,37 @@ impl TargetArgs {
     }
 
     /// True when any flag says that there is a target outside.
-    pub(super) fn is_named(&self) -> bool {
+    pub(in crate::cli) fn is_named(&self) -> bool {
         let texts = [&self.base_url, &self.host, &self.endpoint, &self.model, &self.tokenizer];
         texts.iter().any(|text| text.is_some()) || self.port.is_some()
     }
 
+    /// Takes what another family of flags says of the target.
+    pub(in crate::cli) fn overlay(&mut self, url: Option<String>, model: Option<String>, chat: bool) {
+        self.base_url = url.or(self.base_url.take());
+        self.model = model.or(self.model.take());
+        if chat {
+            self.backend = Backend::OpenaiChat;
+        }
+    }
+
+    /// Takes a directory of a tokenizer, unless one was typed.
+    pub(in crate::cli) fn suggest_tokenizer(&mut self, directory: Option<String>) {
+        self.tokenizer = self.tokenizer.take().or(directory);
+    }
+
     /// True when a flag says where it is.
-    pub(super) fn has_place(&self) -> bool {
+    pub(in crate::cli) fn has_place(&self) -> bool {
         self.base_url.is_some() || self.host.is_some() || self.port.is_some()
     }
 
     /// The model's name in the requests, where one was typed.
-    pub(super) fn name_in_requests(&self) -> Option<String> {
+    pub(in crate::cli) fn name_in_requests(&self) -> Option<String> {
         self.served_model_name.clone().or(self.model.clone())
     }
 
     /// The API that the backend speaks.
-    pub(super) fn api(&self) -> Endpoint {
+    pub(in crate::cli) fn api(&self) -> Endpoint {
         match self.backend {
             Backend::Openai | Backend::Vllm => Endpoint::Completions,
             Backend::OpenaiChat => Endpoint::Chat,
@@ -134,7 +148,7 @@ impl TargetArgs {
     }
 
     /// Where the tokenizer is.
-    pub(super) fn tokenizer(&self) -> TokenizerPlan {
+    pub(in crate::cli) fn tokenizer(&self) -> TokenizerPlan {
         match (&self.tokenizer, &self.model) {
             _ if self.skip_tokenizer_init => TokenizerPlan::Estimate,
             (Some(directory), _) => TokenizerPlan::Directory(directory.into()),
@@ -143,7 +157,7 @@ impl TargetArgs {
         }
     }
 
-    pub(super) fn plan(
+    pub(in crate::cli) fn plan(
         self,
         embedded: Option<SimPlan>,
         api_key: Option<&str>,
@@ -183,7 +197,7 @@ impl TargetArgs {
     }
 
     /// Which certificates are accepted.
-    fn trust(&self, target: &TargetPlan) -> Result<TrustPlan, Error> {
+    pub(in crate::cli) fn trust(&self, target: &TargetPlan) -> Result<TrustPlan, Error> {
         let secured = matches!(target, TargetPlan::Remote(target) if target.tls().is_some());
         match &self.ca_file {
             Some(_) if !secured => Err(usage("--ca-file with a target that is not an https one")
@@ -217,7 +231,7 @@ impl TargetArgs {
     }
 
     /// Another place, dressed like the target.
-    pub(super) fn at(&self, url: &str, api_key: Option<&str>) -> Result<Target, Error> {
+    pub(in crate::cli) fn at(&self, url: &str, api_key: Option<&str>) -> Result<Target, Error> {
         self.reached_at(url, self.api().path(), api_key)
     }
 

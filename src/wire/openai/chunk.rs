@@ -1,3 +1,4 @@
+use super::logprobs::Logprobs;
 use memchr::memchr2;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -109,6 +110,10 @@ struct WireChoice<'a> {
     finish_reason: Option<Text<'a>>,
     #[serde(borrow, default)]
     token_ids: Option<&'a RawValue>,
+    #[serde(default)]
+    index: Option<u32>,
+    #[serde(borrow, default)]
+    logprobs: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -287,15 +292,36 @@ fn server_error(wire: &WireChunk<'_>) -> Option<ServerError> {
 pub enum Answer {
     /// A completion.
     Completion {
-        /// Its text.
-        text: String,
+        /// One text, or one for each prompt, in their order.
+        choices: Vec<Choice>,
         /// Token counts.
         usage: Option<Usage>,
-        /// Why it ended.
-        finish_reason: Option<String>,
     },
     /// An error object, or a body that means as much (`null`, nothing, a web page).
     Error(ServerError),
+}
+
+/// One text of a whole answer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Choice {
+    /// It.
+    pub text: String,
+    /// Why it ended.
+    pub finish_reason: Option<String>,
+    /// Its tokens, and by how many nats each was likelier than the next best; where log probabilities were asked for.
+    pub tokens: Vec<(String, Option<f64>)>,
+}
+
+impl WireChoice<'_> {
+    fn whole(self) -> Choice {
+        let tokens = self.logprobs.and_then(|raw| serde_json::from_str::<Logprobs>(raw.get()).ok());
+        let content = self.message.and_then(|message| message.content);
+        Choice {
+            text: self.text.or(content).map_or_else(String::new, |text| text.0.into_owned()),
+            finish_reason: self.finish_reason.map(|reason| reason.0.into_owned()),
+            tokens: tokens.map(Logprobs::tokens).unwrap_or_default(),
+        }
+    }
 }
 
 /// Reads a body that held no event.
@@ -313,14 +339,10 @@ pub fn read_answer(body: &[u8]) -> Answer {
         return Answer::Error(error);
     }
     let usage = wire.usage.map(Usage::from);
-    match wire.choices.and_then(|choices| choices.into_iter().next()) {
-        Some(choice) => {
-            let content = choice.message.and_then(|message| message.content);
-            Answer::Completion {
-                text: choice.text.or(content).map_or_else(String::new, |text| text.0.into_owned()),
-                usage,
-                finish_reason: choice.finish_reason.map(|reason| reason.0.into_owned()),
-            }
+    match wire.choices.filter(|choices| !choices.is_empty()) {
+        Some(mut choices) => {
+            choices.sort_by_key(|choice| choice.index);
+            Answer::Completion { choices: choices.into_iter().map(WireChoice::whole).collect(), usage }
         }
         None => told(format!("expected an event stream, got `{}`", excerpt(text, 200))),
     }

@@ -72,7 +72,7 @@ fn data_that_is_no_object_is_bad() {
 fn a_body_without_events_is_told_apart() {
     let told = |body: &str| match read_answer(body.as_bytes()) {
         Answer::Error(error) => error.message,
-        Answer::Completion { text, .. } => panic!("{text}"),
+        Answer::Completion { choices, .. } => panic!("{choices:?}"),
     };
     assert_eq!(told(""), "an empty body");
     assert_eq!(told("null"), "expected an event stream, got `null`");
@@ -80,8 +80,19 @@ fn a_body_without_events_is_told_apart() {
     assert_eq!(told("<html>\u{1b}[31m"), "expected an event stream, got `<html>\\u{1b}[31m`");
     let whole = r#"{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}],
         "usage":{"prompt_tokens":1,"completion_tokens":2}}"#;
-    let Answer::Completion { text, usage, .. } = read_answer(whole.as_bytes()) else { panic!() };
-    assert_eq!((text.as_str(), usage.map(|usage| usage.completion_tokens)), ("hi", Some(2)));
+    let Answer::Completion { choices, usage } = read_answer(whole.as_bytes()) else { panic!() };
+    assert_eq!((choices[0].text.as_str(), usage.map(|usage| usage.completion_tokens)), ("hi", Some(2)));
+}
+
+#[test]
+fn several_texts_come_in_the_order_of_their_prompts() {
+    let body = r#"{"choices":[{"index":1,"text":"b","finish_reason":"length"},{"index":0,"text":"a","logprobs":
+        {"tokens":["a"],"top_logprobs":[{"a":-0.5,"b":-1.0}]}}]}"#;
+    let Answer::Completion { choices, .. } = read_answer(body.as_bytes()) else { panic!() };
+    let texts: Vec<_> =
+        choices.iter().map(|choice| (&*choice.text, choice.finish_reason.as_deref())).collect();
+    assert_eq!(texts, [("a", None), ("b", Some("length"))]);
+    assert_eq!(choices[0].tokens, [("a".to_owned(), Some(0.5))]);
 }
 
 proptest! {

@@ -2,6 +2,7 @@
 
 mod body;
 mod chunk;
+mod logprobs;
 
 pub use body::{BodyOptions, ChatContent, TokensField, head, head_with, request_body};
-pub use chunk::{Answer, BadChunk, Chunk, ChunkReader, Piece, ServerError, Usage, read_answer};
+pub use chunk::{Answer, BadChunk, Choice, Chunk, ChunkReader, Piece, ServerError, Usage, read_answer};

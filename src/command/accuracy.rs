@@ -1,0 +1,393 @@
+//! `pdbench accuracy`: asks a task's questions, scores the answers, and compares deployments question by question.
+
+mod asking;
+mod plan;
+mod rounds;
+mod saved;
+mod sources;
+
+pub use plan::{AccuracyPlan, Baseline, Paths, PromptFormat};
+pub(super) use saved::judged;
+
+
+use super::ending::{Closing, finish};
+use super::manifest::{Known, manifest, run_id};
+use super::recorder::{Recorder, RunDirectory};
+use super::serve::{Reached, load_config, reach_or_stop};
+use super::{Error, Exit, ServePlan, Surroundings, TargetPlan, input, preflight};
+use crate::accuracy::{ARMS, Form, Question, Questions, Task, fold, sha256};
+use crate::load::{KeepText, Live, Load, Place};
+use crate::measure::{AccuracyFacts, ArmFacts, Manifest};
+use crate::report::{self, plain};
+use crate::runtime::Clock;
+use crate::workload::{TokenCounter, Tokenizer};
+use asking::{Arm, Asker, Generation};
+use rounds::{Heard, Rounds};
+use saved::Saved;
+use serde_json::{Value, json};
+use sources::Sources;
+use std::path::Path;
+use std::sync::Arc;
+
+/// What is asked, before anybody is there to be asked.
+struct Exam {
+    task: Task,
+    sources: Sources,
+    questions: Vec<Question>,
+    tokenizer: Option<Arc<Tokenizer>>,
+    num_fewshot: usize,
+}
+
+/// Runs a whole accuracy check and prints its result.
+pub(super) async fn accuracy(mut plan: AccuracyPlan, world: &mut Surroundings) -> Result<Exit, Error> {
+    let started = (world.wall_clock)();
+    let exam = Exam::prepare(&plan, started.datetime())?;
+    let saved = plan.resume.as_deref().map(Saved::read).transpose()?;
+    let earlier = match &plan.baseline {
+        Some(Baseline::Run(directory)) => Some(Saved::read(directory)?),
+        _ => None,
+    };
+    writable(&plan)?;
+    exam.teach(&mut plan);
+    let clock = saved.as_ref().map_or_else(Clock::start, |saved| Clock::after(saved.end()));
+    let reached = reach_or_stop(&plan.serve, &started, clock, world).await?;
+    let against = match &plan.baseline {
+        Some(Baseline::Deployment(serve)) => Some(reach_or_stop(serve, &started, clock, world).await?),
+        _ => None,
+    };
+    let eos = exam.tokenizer.as_ref().and_then(|tokenizer| tokenizer.eos_token().map(str::to_owned));
+    let eos = eos.filter(|_| plan.as_lm_eval && plan.num_concurrent == 1);
+    let (generation, declared) = Generation::of(&plan, &exam.task, eos.as_deref());
+    let asked_of = AskedOf { plan: &plan, reached: &reached, against: against.as_ref() };
+    let mut facts = asked_of.facts(&exam, declared, earlier.as_ref());
+    facts.key = key(&facts, &exam.questions);
+    let run_id = match &saved {
+        Some(saved) => saved.check(&facts)?,
+        None => run_id("accuracy", &started, &world.run_id_suffix),
+    };
+    if let Some(earlier) = &earlier {
+        earlier.check_questions(&exam.questions)?;
+    }
+    let (ids, cut) = match (plan.prompt_format, &exam.tokenizer) {
+        (PromptFormat::TokenIds, Some(tokenizer)) => {
+            asking::token_ids(&exam.questions, tokenizer, generation.max_tokens)?
+        }
+        _ => (Vec::new(), 0),
+    };
+    if 0 < cut {
+        world.note(&format!("warning: {cut} prompts are longer than 2048 tokens allow, and lose their beginning\n"));
+    }
+    let asker = Asker {
+        questions: &exam.questions,
+        token_ids: ids,
+        generation,
+        logprobs: plan.logprobs,
+        run_id: &run_id,
+    };
+
+    let live = Arc::new(Live::default());
+    let recorder = Recorder::default();
+    let heard = Heard::new(saved.as_ref().map_or_else(Vec::new, Saved::records));
+    let places = asked_of.places();
+    let cores = world.host.cores.saturating_sub(usize::from(reached.is_embedded()));
+    let mut config = load_config(&plan.serve, &reached.target, places, cores, clock, world);
+    config.keep_text = KeepText::All;
+    let stamps = config.stamps;
+    let connections = plan.num_concurrent * (1 + usize::from(against.is_some()));
+    preflight::raise_descriptor_limit(preflight::Connections::Exactly(connections), 6)?;
+    let mut load = Load::start(config, Arc::clone(&live), &heard.and(recorder.sink()))
+        .map_err(|error| Error::new(Exit::Preflight, "cannot start the load").caused_by(error))?;
+    let known = Known {
+        plan: &plan.serve,
+        verb: "accuracy",
+        run_id: run_id.clone(),
+        started: &started,
+        target: &reached.target,
+        addresses: &reached.addresses,
+        simulated: reached.is_simulated(),
+        model: reached.model.clone(),
+        model_id: None,
+        salt: None,
+        dataset: exam.sources.facts.clone(),
+        num_prompts: exam.questions.len(),
+        stamps,
+    };
+    let mut manifest = manifest(known, world);
+    manifest.accuracy = Some(facts.clone());
+    manifest.settings.max_concurrency = Some(plan.num_concurrent);
+    let directory = open_directory(&plan, &mut manifest, &exam, saved, earlier, &mut load, &recorder)?;
+    announce(&plan, &exam, &manifest, directory.path(), world);
+    let throttled_before = input::throttled_periods();
+    let arms = asked_of.arms(&facts);
+    let rounds = Rounds { plan: &plan, asker: &asker, arms: &arms, facts: &facts, repeats: exam.task.repeats };
+    let ran = rounds.run(&mut load, &heard, &reached, &live, world).await;
+    let ended = load.finish().await;
+    for reached in [Some(reached), against].into_iter().flatten() {
+        reached.stop_embedded().await;
+    }
+    let died = |error| Error::new(Exit::Aborted, "the load ended early").caused_by(error);
+    let ran = ran.and_then(|report| ended.map(|()| report).map_err(died));
+    let closing = Closing {
+        plan: &plan.serve,
+        manifest: &mut manifest,
+        directory,
+        throttled_before,
+        judge: Some(&|manifest, records| {
+            let facts = manifest.accuracy.as_ref().expect("it was noted when the run began");
+            fold(facts, &exam.task, &exam.questions, records)
+        }),
+        lm_eval: plan.output_path.as_deref().map(|path| (path, plan.log_samples)),
+    };
+    finish(closing, ran, world)
+}
+
+/// Shows that results will have a place.
+fn writable(plan: &AccuracyPlan) -> Result<(), Error> {
+    let places = [(Some(&plan.serve.output_dir), "--output-dir"), (plan.output_path.as_ref(), "--output-path")];
+    for (place, flag) in places {
+        let Some(place) = place else { continue };
+        report::probe_writable(place).map_err(|error| {
+            Error::new(Exit::NotWritten, "the results would have no place")
+                .caused_by(error)
+                .help(format!("name a writable directory with {flag}"))
+        })?;
+    }
+    Ok(())
+}
+
+/// The run's directory: a new one with the questions in it, or that of the run to go on with.
+fn open_directory(
+    plan: &AccuracyPlan,
+    manifest: &mut Manifest,
+    exam: &Exam,
+    saved: Option<Saved>,
+    earlier: Option<Saved>,
+    load: &mut Load,
+    recorder: &Recorder,
+) -> Result<RunDirectory, Error> {
+    if let Some(saved) = saved {
+        // Its time went on when this run began.
+        manifest.started.clone_from(&saved.manifest.started);
+        manifest.started_unix_us = saved.manifest.started_unix_us;
+        load.take_numbers(saved.next_number());
+        return RunDirectory::reopen(&saved.directory, manifest, recorder);
+    }
+    let directory = RunDirectory::create(&plan.serve.output_dir, manifest, recorder)?;
+    let questions = saved::questions_bytes(&exam.questions);
+    report::write_atomic(&directory.path().join(saved::QUESTIONS), &questions).map_err(|error| {
+        Error::new(Exit::NotWritten, "cannot keep the questions").caused_by(error)
+    })?;
+    if let Some(earlier) = earlier {
+        let arm = manifest.accuracy.as_ref().and_then(|facts| facts.arms.iter().position(|arm| arm.name == ARMS[2]));
+        let first = load.take_numbers(earlier.answers());
+        recorder.sink()(earlier.as_baseline(arm.unwrap_or(1), first));
+    }
+    Ok(directory)
+}
+
+impl Exam {
+    fn prepare(plan: &AccuracyPlan, now: jiff::civil::DateTime) -> Result<Self, Error> {
+        let tokenizer = match super::dataset::counter(&plan.serve.tokenizer, now)? {
+            TokenCounter::Tokenizer(tokenizer) => Some(tokenizer),
+            TokenCounter::Estimate => None,
+        };
+        if plan.prompt_format != PromptFormat::Text && tokenizer.is_none() {
+            return Err(Error::new(Exit::Usage, "this form of prompts needs the model's tokenizer")
+                .help("name its directory with --tokenizer"));
+        }
+        let task = sources::task(plan)?;
+        let num_fewshot = plan.num_fewshot.unwrap_or(task.num_fewshot);
+        let sources = sources::documents(plan, &task, num_fewshot)?;
+        let asks = Questions {
+            form: plan.form,
+            num_fewshot,
+            fewshot_seed: plan.fewshot_seed.unsigned_abs(),
+            system_instruction: plan.system_instruction.clone(),
+        };
+        let made = asks.make(&task, &sources.documents, sources.examples.as_ref(), &plan.selection);
+        let mut questions = made.map_err(|error| {
+            Error::new(Exit::Usage, format!("cannot make questions of `{}`: {error}", sources.facts.path))
+                .help("check that the documents are those of the task, and --num-fewshot")
+        })?;
+        if questions.is_empty() {
+            return Err(Error::new(Exit::Usage, "no document was selected").help("check --limit and --samples"));
+        }
+        if plan.prompt_format == PromptFormat::ChatTemplate {
+            let tokenizer = tokenizer.as_ref().expect("it was asked for above");
+            questions.iter_mut().try_for_each(|question| rendered(question, tokenizer))?;
+        }
+        Ok(Self { task, sources, questions, tokenizer, num_fewshot })
+    }
+
+    /// Tells embedded clusters the answers.
+    fn teach(&self, plan: &mut AccuracyPlan) {
+        let text = |document: &serde_json::Map<String, Value>, key: &str| {
+            document.get(key).and_then(Value::as_str).map(str::to_owned)
+        };
+        let pair = |document| Some((text(document, "question")?, text(document, "answer")?));
+        let right = plan.right;
+        let learn = |serve: &mut ServePlan| {
+            if let TargetPlan::Embedded(sim) = &mut serve.target {
+                let pairs = self.sources.documents.iter().filter_map(pair);
+                sim.config.book = Some(Arc::new(crate::sim::Book::new(pairs, right)));
+            }
+        };
+        learn(&mut plan.serve);
+        if let Some(Baseline::Deployment(serve)) = &mut plan.baseline {
+            learn(serve);
+        }
+    }
+}
+
+/// A conversation as the model's chat template writes it.
+fn rendered(question: &mut Question, tokenizer: &Tokenizer) -> Result<(), Error> {
+    let missing = || {
+        Error::new(Exit::Usage, format!("the tokenizer `{}` has no chat template", plain(tokenizer.name())))
+            .help("use --api chat, where the server renders it")
+    };
+    let template = tokenizer.chat_template().ok_or_else(missing)?;
+    if let Some(messages) = question.messages.take() {
+        question.prompt = template.render(&messages).map_err(|error| {
+            Error::new(Exit::Usage, format!("cannot render document {}", question.doc_id))
+                .help(error.help().to_owned())
+                .caused_by(error)
+        })?;
+    }
+    Ok(())
+}
+
+/// Who is asked, and how.
+struct AskedOf<'a> {
+    plan: &'a AccuracyPlan,
+    reached: &'a Reached,
+    against: Option<&'a Reached>,
+}
+
+impl AskedOf<'_> {
+    fn places(&self) -> Vec<Place> {
+        let all: Vec<Place> =
+            [Some(self.reached), self.against].into_iter().flatten().map(super::serve::front).collect();
+        let named = 1 < all.len();
+        let name = |place: Place| Place { name: named.then(|| place.address.to_string()), ..place };
+        all.into_iter().map(name).collect()
+    }
+
+    fn facts(
+        &self,
+        exam: &Exam,
+        generation: serde_json::Map<String, Value>,
+        earlier: Option<&Saved>,
+    ) -> AccuracyFacts {
+        let plan = self.plan;
+        let arm = |name: usize, reached: &Reached, streamed| ArmFacts {
+            name: ARMS[name].to_owned(),
+            base_url: if reached.is_embedded() { "embedded".to_owned() } else { reached.target.base_url() },
+            model: reached.model.clone(),
+            streamed,
+        };
+        let streamed = plan.paths == Paths::Streamed;
+        let mut arms = vec![arm(0, self.reached, streamed)];
+        if plan.paths == Paths::Both {
+            arms.push(arm(1, self.reached, true));
+        }
+        if let Some(against) = self.against {
+            arms.push(arm(2, against, streamed));
+            if 1 < plan.baseline_passes {
+                arms.push(arm(3, against, streamed));
+            }
+        }
+        if let Some(first) = earlier.and_then(|earlier| earlier.facts().arms.first()) {
+            arms.push(ArmFacts { name: ARMS[2].to_owned(), ..first.clone() });
+        }
+        let mut task = exam.task.config.clone();
+        task.insert("num_fewshot".to_owned(), json!(exam.num_fewshot));
+        task.insert("generation_kwargs".to_owned(), Value::Object(generation.clone()));
+        AccuracyFacts {
+            task,
+            questions: exam.questions.len(),
+            documents: exam.sources.documents.len(),
+            num_fewshot: exam.num_fewshot,
+            fewshot_seed: plan.fewshot_seed,
+            form: match (plan.form, plan.prompt_format) {
+                (_, PromptFormat::TokenIds) => "token-ids",
+                (_, PromptFormat::ChatTemplate) => "chat-template",
+                (Form::Text, _) => "text",
+                (Form::MultiTurn, _) => "multi-turn",
+                (Form::SingleTurn, _) => "single-turn",
+            }
+            .to_owned(),
+            generation,
+            batch_size: plan.batch_size,
+            num_concurrent: plan.num_concurrent,
+            max_retries: plan.max_retries,
+            own_documents: exam.sources.own,
+            arms,
+            margin: plan.margin,
+            fail_under: plan.fail_under,
+            max_error_rate: plan.max_error_rate,
+            limit: plan.limit.clone(),
+            gen_kwargs: plan.gen_kwargs.clone(),
+            model_args: plan.model_args.clone(),
+            key: String::new(),
+        }
+    }
+
+    fn arms<'a>(&'a self, facts: &AccuracyFacts) -> Vec<Arm<'a>> {
+        let arm = |(number, arm): (usize, &ArmFacts)| {
+            let of_baseline = arm.name == ARMS[2] || arm.name == ARMS[3];
+            let reached = if of_baseline { self.against? } else { self.reached };
+            let serve = match &self.plan.baseline {
+                Some(Baseline::Deployment(serve)) if of_baseline => serve,
+                _ => &self.plan.serve,
+            };
+            Some(Arm {
+                number,
+                place: usize::from(of_baseline),
+                target: &reached.target,
+                model: &reached.model,
+                path: &serve.path,
+                endpoint: serve.endpoint,
+                streamed: arm.streamed,
+            })
+        };
+        facts.arms.iter().enumerate().filter_map(arm).collect()
+    }
+}
+
+/// sha256 over all that shapes the answers.
+fn key(facts: &AccuracyFacts, questions: &[Question]) -> String {
+    let prompts = sha256(&questions.iter().map(Question::prompt_hash).collect::<String>());
+    let shaping = json!({
+        "task": facts.task, "prompts": prompts, "form": facts.form, "batch_size": facts.batch_size, "arms": facts.arms,
+    });
+    sha256(&shaping.to_string())
+}
+
+/// Says what is about to happen.
+fn announce(plan: &AccuracyPlan, exam: &Exam, manifest: &Manifest, directory: &Path, world: &mut Surroundings) {
+    let Some(facts) = &manifest.accuracy else { return };
+    let arms: Vec<String> = facts
+        .arms
+        .iter()
+        .map(|arm| {
+            let topology = manifest.target.topology.as_ref().filter(|_| arm.base_url == "embedded");
+            let place = match topology {
+                Some(topology) => format!("an embedded simulated {topology} cluster (SIMULATED: no real model)"),
+                None => plain(&arm.base_url),
+            };
+            format!("{} {place}", arm.name)
+        })
+        .collect();
+    world.note(&format!(
+        "{} questions of {}, {}-shot, {} at a time, to {}\nresults go to {}\n",
+        exam.questions.len(),
+        exam.task.name,
+        exam.num_fewshot,
+        plan.num_concurrent,
+        arms.join(" and "),
+        directory.display(),
+    ));
+    if let Some(remark) = &exam.sources.facts.remark {
+        world.note(&format!("documents: {remark}\n"));
+    }
+}
