@@ -5,8 +5,8 @@ use super::score::{Scoring, mean, stderr};
 use super::statistics::{p_falling, paired, wilson};
 use super::task::Task;
 use crate::measure::{
-    AccuracyFacts, AccuracyResult, ArmAnswer, ArmResult, DocumentResult, LengthBin, Outcome, PairedResult, Reply,
-    RequestRecord, Score, TextEquality, TokenLogprob, Trend,
+    AccuracyFacts, AccuracyResult, ArmAnswer, ArmResult, DocumentResult, LengthBin, Outcome, PairedResult,
+    Reply, RequestRecord, Score, TextEquality, TokenLogprob, Trend,
 };
 use serde_json::Value;
 
@@ -192,8 +192,12 @@ fn arm_result(arm: usize, filters: usize, documents: &[DocumentResult]) -> ArmRe
     let best = best(&scores);
     let cut = |answer: &ArmAnswer| answer.finish_reason.as_deref() == Some("length");
     let empty = |answer: &ArmAnswer| answer.texts.iter().flatten().all(String::is_empty);
-    let tokens: Vec<f64> =
-        answered.iter().filter_map(|(_, answer)| answer.output_tokens).filter(|&n| 0 < n).map(f64::from).collect();
+    let tokens: Vec<f64> = answered
+        .iter()
+        .filter_map(|(_, answer)| answer.output_tokens)
+        .filter(|&n| 0 < n)
+        .map(f64::from)
+        .collect();
     let mut in_order: Vec<(u32, f64)> = answered
         .iter()
         .filter_map(|(_, answer)| Some((answer.i?, f64::from(u8::from(answer.read.get(best)?.1)))))
@@ -208,7 +212,9 @@ fn arm_result(arm: usize, filters: usize, documents: &[DocumentResult]) -> ArmRe
     ArmResult {
         answered: of,
         errors: documents.len() - of,
-        retried: all().filter(|(_, answer)| answer.texts.as_ref().map_or(1, Vec::len) < answer.attempts as usize).count(),
+        retried: all()
+            .filter(|(_, answer)| answer.texts.as_ref().map_or(1, Vec::len) < answer.attempts as usize)
+            .count(),
         cut_share: share(answered.iter().filter(|(_, answer)| cut(answer)).count()),
         empty_share: share(answered.iter().filter(|(_, answer)| empty(answer)).count()),
         mean_output_tokens: mean(&tokens),
@@ -277,7 +283,8 @@ fn compare(
     let scores: Vec<_> = (0..filters.len())
         .map(|filter| {
             let count = |one: bool, other: bool| {
-                let same = |(a, b): &&(&ArmAnswer, &ArmAnswer)| a.read[filter].1 == one && b.read[filter].1 == other;
+                let same =
+                    |(a, b): &&(&ArmAnswer, &ArmAnswer)| a.read[filter].1 == one && b.read[filter].1 == other;
                 both.iter().filter(same).count()
             };
             paired(count(true, true), count(true, false), count(false, true), count(false, false), margin)
@@ -289,7 +296,8 @@ fn compare(
     let mut in_order: Vec<(u32, f64)> = both
         .iter()
         .filter_map(|(one, other)| {
-            let value = |answer: &ArmAnswer| f64::from(u8::from(answer.read.get(best).is_some_and(|read| read.1)));
+            let value =
+                |answer: &ArmAnswer| f64::from(u8::from(answer.read.get(best).is_some_and(|read| read.1)));
             Some((other.i?, value(other) - value(one)))
         })
         .collect();

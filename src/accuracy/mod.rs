@@ -11,7 +11,7 @@ mod python;
 mod question;
 mod score;
 mod shots;
-pub mod statistics;
+mod statistics;
 mod task;
 mod template;
 mod yaml;
@@ -20,6 +20,9 @@ pub use documents::{Documents, read_documents};
 pub use fold::{ARMS, USUAL_MARGIN, best, fold, unanswered};
 pub use question::{Form, Question, Questions, Selection, Turn, sha256};
 pub use score::{Scored, Scoring, mean, stderr};
+pub use statistics::{
+    mcnemar_two_sided, mcnemar_worse, p_falling, paired, questions_needed, tango_interval, wilson,
+};
 pub use task::{Task, TaskError};
 
 /// The declarations of the tasks that need nothing but documents, by name.

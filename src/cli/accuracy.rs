@@ -7,8 +7,8 @@ use super::{Outside, at_least_one, usage};
 use crate::accuracy::{Form, Selection};
 use crate::cluster::Topology;
 use crate::command::{
-    AccuracyPlan, Baseline, DatasetPlan, Error, Paths, ProbePrompt, PromptFormat, ServePlan, SimPlan, TargetPlan,
-    TokenizerPlan, TrustPlan, WarmupPrompts,
+    AccuracyPlan, Baseline, DatasetPlan, Error, Paths, ProbePrompt, PromptFormat, ServePlan, SimPlan,
+    TargetPlan, TokenizerPlan, TrustPlan, WarmupPrompts,
 };
 use crate::load::{KeepText, ReadLimits, Timeouts};
 use crate::measure::Slo;
@@ -24,14 +24,16 @@ use std::time::Duration;
 
 /// Asks a task's questions, scores the answers as lm_eval does, and holds a deployment against another.
 #[derive(Debug, Args)]
-#[command(long_about = "Asks the questions of a task, gsm8k say, and scores the answers: the same prompts, the same \
+#[command(
+    long_about = "Asks the questions of a task, gsm8k say, and scores the answers: the same prompts, the same \
     scores, the same files as lm_eval, but many at a time, through faults, and resumable. With --baseline-url each \
     question is also asked of a deployment without disaggregation, and a paired test says whether the first answers \
     worse.\n\n\
     Without a target the simulated PD cluster inside this process is asked; without documents of the task, the \
     project's own.\n\n\
     Exit status: 0 valid, 1 invalid, worse than the baseline or below a threshold, 2 wrong usage or documents, 3 target \
-    not usable, 4 given up, 5 results not written, 130/143 stopped by SIGINT/SIGTERM: go on with --resume.")]
+    not usable, 4 given up, 5 results not written, 130/143 stopped by SIGINT/SIGTERM: go on with --resume."
+)]
 pub(super) struct AccuracyArgs {
     /// The task: gsm8k, gsm8k_cot, gsm8k_cot_zeroshot, gsm8k_cot_llama, gsm8k_platinum or kv-probe
     #[arg(value_name = "TASK")]
@@ -235,11 +237,13 @@ const LONGEST_ANSWER: Duration = Duration::from_secs(300);
 /// Requests in flight where nobody says.
 const USUAL_CONCURRENCY: usize = 32;
 /// What `--model` means to lm_eval.
-const MODEL_TYPES: [(&str, Api); 2] = [("local-completions", Api::Completions), ("local-chat-completions", Api::Chat)];
+const MODEL_TYPES: [(&str, Api); 2] =
+    [("local-completions", Api::Completions), ("local-chat-completions", Api::Chat)];
 
 impl AccuracyArgs {
     pub(super) fn plan(mut self, outside: &Outside<'_>) -> Result<AccuracyPlan, Error> {
-        let arguments = self.asking.model_args.as_deref().map_or(Ok(Map::new()), |text| pairs("--model-args", text))?;
+        let arguments =
+            self.asking.model_args.as_deref().map_or(Ok(Map::new()), |text| pairs("--model-args", text))?;
         let api = self.take_model_args(&arguments)?;
         let api_key = self.target.secrets(outside)?;
         let chat = api == Api::Chat;
@@ -284,20 +288,29 @@ impl AccuracyArgs {
                 return Err(usage("no task was named").help("want one, such as: pdbench accuracy gsm8k"));
             }
         };
-        let max_retries = self.asking.max_retries.or(number("max_retries").map(|tries| tries as u32)).unwrap_or(3);
-        let num_concurrent = self.asking.num_concurrent.or(number("num_concurrent")).unwrap_or(USUAL_CONCURRENCY);
+        let max_retries =
+            self.asking.max_retries.or(number("max_retries").map(|tries| tries as u32)).unwrap_or(3);
+        let num_concurrent =
+            self.asking.num_concurrent.or(number("num_concurrent")).unwrap_or(USUAL_CONCURRENCY);
         let seed = self.questions.seed()?;
         let plan = AccuracyPlan {
             task,
             cache: cache(outside),
             selection: self.questions.selection(),
-            limit: self.questions.limit.map(|limit| if limit.fract() == 0.0 { json!(limit as u64) } else { json!(limit) }),
+            limit: self
+                .questions
+                .limit
+                .map(|limit| if limit.fract() == 0.0 { json!(limit as u64) } else { json!(limit) }),
             num_fewshot: self.questions.num_fewshot,
             fewshot_seed: seed,
             form,
             prompt_format,
             system_instruction: self.questions.system_instruction.take(),
-            gen_kwargs: self.asking.gen_kwargs.as_deref().map_or(Ok(Map::new()), |text| pairs("--gen-kwargs", text))?,
+            gen_kwargs: self
+                .asking
+                .gen_kwargs
+                .as_deref()
+                .map_or(Ok(Map::new()), |text| pairs("--gen-kwargs", text))?,
             max_tokens,
             batch_size,
             num_concurrent: num_concurrent.max(1),
@@ -325,8 +338,19 @@ impl AccuracyArgs {
     /// Takes what `--model_args` and lm_eval's `--model` say of the target; gives the API.
     fn take_model_args(&mut self, arguments: &Map<String, Value>) -> Result<Api, Error> {
         const KNOWN: [&str; 13] = [
-            "model", "pretrained", "base_url", "num_concurrent", "max_retries", "tokenizer", "tokenizer_backend",
-            "tokenized_requests", "timeout", "max_length", "max_gen_toks", "seed", "verify_certificate",
+            "model",
+            "pretrained",
+            "base_url",
+            "num_concurrent",
+            "max_retries",
+            "tokenizer",
+            "tokenizer_backend",
+            "tokenized_requests",
+            "timeout",
+            "max_length",
+            "max_gen_toks",
+            "seed",
+            "verify_certificate",
         ];
         if let Some(key) = arguments.keys().find(|key| !KNOWN.contains(&key.as_str())) {
             return Err(usage(format!("--model-args: `{}` is not known", key.escape_debug()))
@@ -341,10 +365,11 @@ impl AccuracyArgs {
             self.target.model = None;
         }
         let by_url = url.as_ref().filter(|url| url.trim_end_matches('/').ends_with("/chat/completions"));
-        let api = self.asking.api.or(by_type).or(by_url.map(|_| Api::Chat)).unwrap_or(match self.target.api() {
-            Endpoint::Chat => Api::Chat,
-            Endpoint::Completions => Api::Completions,
-        });
+        let api =
+            self.asking.api.or(by_type).or(by_url.map(|_| Api::Chat)).unwrap_or(match self.target.api() {
+                Endpoint::Chat => Api::Chat,
+                Endpoint::Completions => Api::Completions,
+            });
         let model = text("model").or(text("pretrained"));
         self.target.overlay(text("base_url"), model, api == Api::Chat);
         self.target.suggest_tokenizer(text("tokenizer"));
@@ -391,8 +416,10 @@ impl AccuracyArgs {
     fn serve(self, api_key: Option<&str>, max_tokens: Option<u32>) -> Result<ServePlan, Error> {
         let embedded = self.embedded();
         if !embedded && self.parameters.config != Config::default() {
-            return Err(usage("--sim-… flags shape the embedded cluster, and this run has a target of its own")
-                .help("leave them out, or add --sim to use the embedded cluster"));
+            return Err(usage(
+                "--sim-… flags shape the embedded cluster, and this run has a target of its own",
+            )
+            .help("leave them out, or add --sim to use the embedded cluster"));
         }
         let config = Config {
             topology: self.sim.unwrap_or_default(),
@@ -544,6 +571,7 @@ fn share(text: &str) -> Result<f64, String> {
 }
 
 fn limit(text: &str) -> Result<f64, String> {
-    let parsed = text.parse::<f64>().ok().filter(|limit| 0.0 < *limit && (*limit < 1.0 || limit.fract() == 0.0));
+    let parsed =
+        text.parse::<f64>().ok().filter(|limit| 0.0 < *limit && (*limit < 1.0 || limit.fract() == 0.0));
     parsed.ok_or_else(|| format!("`{text}` is no limit: want a whole number above 0, or a share below 1"))
 }

@@ -9,7 +9,6 @@ mod sources;
 pub use plan::{AccuracyPlan, Baseline, Paths, PromptFormat};
 pub(super) use saved::judged;
 
-
 use super::ending::{Closing, finish};
 use super::manifest::{Known, manifest, run_id};
 use super::recorder::{Recorder, RunDirectory};
@@ -75,7 +74,9 @@ pub(super) async fn accuracy(mut plan: AccuracyPlan, world: &mut Surroundings) -
         _ => (Vec::new(), 0),
     };
     if 0 < cut {
-        world.note(&format!("warning: {cut} prompts are longer than 2048 tokens allow, and lose their beginning\n"));
+        world.note(&format!(
+            "warning: {cut} prompts are longer than 2048 tokens allow, and lose their beginning\n"
+        ));
     }
     let asker = Asker {
         questions: &exam.questions,
@@ -119,7 +120,8 @@ pub(super) async fn accuracy(mut plan: AccuracyPlan, world: &mut Surroundings) -
     announce(&plan, &exam, &manifest, directory.path(), world);
     let throttled_before = input::throttled_periods();
     let arms = asked_of.arms(&facts);
-    let rounds = Rounds { plan: &plan, asker: &asker, arms: &arms, facts: &facts, repeats: exam.task.repeats };
+    let rounds =
+        Rounds { plan: &plan, asker: &asker, arms: &arms, facts: &facts, repeats: exam.task.repeats };
     let ran = rounds.run(&mut load, &heard, &reached, &live, world).await;
     let ended = load.finish().await;
     for reached in [Some(reached), against].into_iter().flatten() {
@@ -143,7 +145,8 @@ pub(super) async fn accuracy(mut plan: AccuracyPlan, world: &mut Surroundings) -
 
 /// Shows that results will have a place.
 fn writable(plan: &AccuracyPlan) -> Result<(), Error> {
-    let places = [(Some(&plan.serve.output_dir), "--output-dir"), (plan.output_path.as_ref(), "--output-path")];
+    let places =
+        [(Some(&plan.serve.output_dir), "--output-dir"), (plan.output_path.as_ref(), "--output-path")];
     for (place, flag) in places {
         let Some(place) = place else { continue };
         report::probe_writable(place).map_err(|error| {
@@ -174,11 +177,13 @@ fn open_directory(
     }
     let directory = RunDirectory::create(&plan.serve.output_dir, manifest, recorder)?;
     let questions = saved::questions_bytes(&exam.questions);
-    report::write_atomic(&directory.path().join(saved::QUESTIONS), &questions).map_err(|error| {
-        Error::new(Exit::NotWritten, "cannot keep the questions").caused_by(error)
-    })?;
+    report::write_atomic(&directory.path().join(saved::QUESTIONS), &questions)
+        .map_err(|error| Error::new(Exit::NotWritten, "cannot keep the questions").caused_by(error))?;
     if let Some(earlier) = earlier {
-        let arm = manifest.accuracy.as_ref().and_then(|facts| facts.arms.iter().position(|arm| arm.name == ARMS[2]));
+        let arm = manifest
+            .accuracy
+            .as_ref()
+            .and_then(|facts| facts.arms.iter().position(|arm| arm.name == ARMS[2]));
         let first = load.take_numbers(earlier.answers());
         recorder.sink()(earlier.as_baseline(arm.unwrap_or(1), first));
     }
@@ -210,7 +215,9 @@ impl Exam {
                 .help("check that the documents are those of the task, and --num-fewshot")
         })?;
         if questions.is_empty() {
-            return Err(Error::new(Exit::Usage, "no document was selected").help("check --limit and --samples"));
+            return Err(
+                Error::new(Exit::Usage, "no document was selected").help("check --limit and --samples")
+            );
         }
         if plan.prompt_format == PromptFormat::ChatTemplate {
             let tokenizer = tokenizer.as_ref().expect("it was asked for above");
@@ -308,6 +315,7 @@ impl AskedOf<'_> {
             documents: exam.sources.documents.len(),
             num_fewshot: exam.num_fewshot,
             fewshot_seed: plan.fewshot_seed,
+            system_instruction: plan.system_instruction.clone(),
             form: match (plan.form, plan.prompt_format) {
                 (_, PromptFormat::TokenIds) => "token-ids",
                 (_, PromptFormat::ChatTemplate) => "chat-template",
@@ -364,7 +372,13 @@ fn key(facts: &AccuracyFacts, questions: &[Question]) -> String {
 }
 
 /// Says what is about to happen.
-fn announce(plan: &AccuracyPlan, exam: &Exam, manifest: &Manifest, directory: &Path, world: &mut Surroundings) {
+fn announce(
+    plan: &AccuracyPlan,
+    exam: &Exam,
+    manifest: &Manifest,
+    directory: &Path,
+    world: &mut Surroundings,
+) {
     let Some(facts) = &manifest.accuracy else { return };
     let arms: Vec<String> = facts
         .arms
@@ -372,7 +386,9 @@ fn announce(plan: &AccuracyPlan, exam: &Exam, manifest: &Manifest, directory: &P
         .map(|arm| {
             let topology = manifest.target.topology.as_ref().filter(|_| arm.base_url == "embedded");
             let place = match topology {
-                Some(topology) => format!("an embedded simulated {topology} cluster (SIMULATED: no real model)"),
+                Some(topology) => {
+                    format!("an embedded simulated {topology} cluster (SIMULATED: no real model)")
+                }
                 None => plain(&arm.base_url),
             };
             format!("{} {place}", arm.name)

@@ -155,19 +155,17 @@ impl Job {
 
 /// What lengths are counted with.
 pub(super) fn counter(plan: &TokenizerPlan, now: DateTime) -> Result<TokenCounter, Error> {
-        let directory = match plan {
-            TokenizerPlan::Estimate => return Ok(TokenCounter::Estimate),
-            TokenizerPlan::Directory(directory) | TokenizerPlan::IfLocal(directory) => directory,
-        };
-        let files = input::tokenizer(directory)?;
-        let name = directory.display().to_string();
-        let tokenizer = Tokenizer::load(&name, &files.borrowed(), now).map_err(|error| {
-            let help = error.help().to_owned();
-            Error::new(Exit::Usage, format!("cannot use the tokenizer in `{name}`"))
-                .caused_by(error)
-                .help(help)
-        })?;
-        Ok(TokenCounter::Tokenizer(Arc::new(tokenizer)))
+    let directory = match plan {
+        TokenizerPlan::Estimate => return Ok(TokenCounter::Estimate),
+        TokenizerPlan::Directory(directory) | TokenizerPlan::IfLocal(directory) => directory,
+    };
+    let files = input::tokenizer(directory)?;
+    let name = directory.display().to_string();
+    let tokenizer = Tokenizer::load(&name, &files.borrowed(), now).map_err(|error| {
+        let help = error.help().to_owned();
+        Error::new(Exit::Usage, format!("cannot use the tokenizer in `{name}`")).caused_by(error).help(help)
+    })?;
+    Ok(TokenCounter::Tokenizer(Arc::new(tokenizer)))
 }
 
 fn fault(error: DatasetError, generated: bool, path: Option<&Path>) -> Error {

@@ -79,7 +79,8 @@ impl RunDirectory {
                 .help("make it writable, or start a new run without --resume")
         };
         let file = RunFile { manifest: manifest.clone(), summary: None, accuracy: None };
-        report::write_atomic(&directory.join("run.json"), &run_file_bytes(&file)?).map_err(|error| failed(&error))?;
+        report::write_atomic(&directory.join("run.json"), &run_file_bytes(&file)?)
+            .map_err(|error| failed(&error))?;
         let journal = Journal::reopen(&directory.join("records.jsonl")).map_err(|error| failed(&error))?;
         recorder.go_to(journal.sink());
         Ok(Self { path: directory.to_owned(), journal })

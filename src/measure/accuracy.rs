@@ -53,6 +53,9 @@ pub struct AccuracyFacts {
     pub num_fewshot: usize,
     /// Seed of their draws.
     pub fewshot_seed: i64,
+    /// Text before all else, where one was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_instruction: Option<String>,
     /// How questions are put: `text`, `token-ids`, `multi-turn` or `single-turn`.
     pub form: String,
     /// What is generated, as the task's file says it, with what the command line changed.
@@ -224,6 +227,9 @@ pub struct PairedScore {
     pub margin: f64,
     /// What follows.
     pub verdict: PairedVerdict,
+    /// Roughly how many questions would show that any loss is within the margin, if nothing is lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub questions_needed: Option<usize>,
 }
 
 /// What a paired comparison shows.

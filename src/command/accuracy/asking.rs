@@ -64,7 +64,9 @@ impl Generation {
         let most = take("max_tokens").and_then(|most| most.as_u64()).or(most).unwrap_or(MAX_GEN_TOKS);
         let temperature = take("temperature").unwrap_or(json!(0));
         let mut stop: Vec<String> = match take("until") {
-            Some(Value::Array(stops)) => stops.iter().filter_map(|stop| stop.as_str().map(str::to_owned)).collect(),
+            Some(Value::Array(stops)) => {
+                stops.iter().filter_map(|stop| stop.as_str().map(str::to_owned)).collect()
+            }
             Some(Value::String(stop)) => vec![stop],
             _ => Vec::new(),
         };
@@ -112,7 +114,8 @@ impl Asker<'_> {
         let body = serde_json::to_vec(&body).expect("a map of JSON values is JSON");
         let id = format!("{}-q{}-{}-{attempt}", self.run_id, numbers[0], arm.number);
         let bytes: usize = numbers.iter().map(|&number| self.questions[number].prompt.len()).sum();
-        let counted = numbers.iter().map(|&number| self.token_ids.get(number).map(Vec::len)).sum::<Option<usize>>();
+        let counted =
+            numbers.iter().map(|&number| self.token_ids.get(number).map(Vec::len)).sum::<Option<usize>>();
         Prepared {
             bytes: head(arm.target, arm.path, &id, &body),
             id,
@@ -156,8 +159,11 @@ pub(super) fn token_ids(
     let mut cut = 0;
     let encoded = questions.iter().map(|question| {
         let ids = tokenizer.encode(&question.prompt, Ends::Bare).map_err(|error| {
-            Error::new(Exit::Usage, format!("cannot encode the prompt of document {}: {error}", question.doc_id))
-                .help(error.help().to_owned())
+            Error::new(
+                Exit::Usage,
+                format!("cannot encode the prompt of document {}: {error}", question.doc_id),
+            )
+            .help(error.help().to_owned())
         })?;
         cut += usize::from(room < ids.len());
         Ok(ids[ids.len().saturating_sub(room)..].to_vec())

@@ -90,7 +90,9 @@ impl Rounds<'_> {
         wanted.retain(|(arm, ..)| self.arms.iter().any(|asked| asked.number == *arm));
         if 1 < attempt {
             let lost = last_failures(records);
-            wanted.retain(|(arm, question, _)| lost.get(&(*arm, *question)).is_none_or(|record| !hopeless(record)));
+            wanted.retain(|(arm, question, _)| {
+                lost.get(&(*arm, *question)).is_none_or(|record| !hopeless(record))
+            });
         }
         let order = self.order();
         wanted.sort_by_key(|(arm, question, _)| (order[*question], *arm));
@@ -101,7 +103,9 @@ impl Rounds<'_> {
     fn order(&self) -> Vec<usize> {
         let mut numbers: Vec<usize> = (0..self.asker.questions.len()).collect();
         if self.plan.as_lm_eval {
-            numbers.sort_by_key(|&number| std::cmp::Reverse(self.asker.questions[number].prompt.chars().count()));
+            numbers.sort_by_key(|&number| {
+                std::cmp::Reverse(self.asker.questions[number].prompt.chars().count())
+            });
         }
         let mut places = vec![0; numbers.len()];
         for (place, number) in numbers.into_iter().enumerate() {
@@ -115,7 +119,8 @@ impl Rounds<'_> {
         if !batched {
             let one = |&(arm, question, count): &(usize, usize, usize)| {
                 let arm = self.arm(arm);
-                std::iter::repeat_with(move || self.asker.prepare(arm, &[question], false, attempt)).take(count)
+                std::iter::repeat_with(move || self.asker.prepare(arm, &[question], false, attempt))
+                    .take(count)
             };
             return wanted.iter().flat_map(one).collect();
         }

@@ -20,8 +20,9 @@ pub(super) struct Saved {
 impl Saved {
     pub(super) fn read(directory: &Path) -> Result<Self, Error> {
         let broken = |name: &str| {
-            Error::new(Exit::Usage, format!("cannot use `{}`", directory.join(name).display()))
-                .help("name the directory of an accuracy run, such as reports/<date>-<time>-accuracy-<4 digits>")
+            Error::new(Exit::Usage, format!("cannot use `{}`", directory.join(name).display())).help(
+                "name the directory of an accuracy run, such as reports/<date>-<time>-accuracy-<4 digits>",
+            )
         };
         let file = input::read(&directory.join("run.json"), "a run")?;
         let manifest =
@@ -30,7 +31,8 @@ impl Saved {
             return Err(broken("run.json"));
         }
         let journal = input::read(&directory.join("records.jsonl"), "records")?;
-        let back = report::read_journal(&journal).map_err(|error| broken("records.jsonl").caused_by(error))?;
+        let back =
+            report::read_journal(&journal).map_err(|error| broken("records.jsonl").caused_by(error))?;
         Ok(Self {
             directory: directory.to_owned(),
             manifest,
@@ -102,7 +104,8 @@ impl Saved {
             let mut record = RequestRecord { i: first + nth, kind: Kind::Warmup, ..record.clone() };
             record.asking.iter_mut().for_each(|asking| asking.arm = arm);
             let latency = record.finished.since(record.sent.unwrap_or(record.scheduled));
-            (record.scheduled, record.ready, record.sent) = (Offset::default(), None, Some(Offset::default()));
+            (record.scheduled, record.ready, record.sent) =
+                (Offset::default(), None, Some(Offset::default()));
             (record.connected, record.headers) = (None, None);
             record.finished = Offset::from(latency);
             record.events = Default::default();
@@ -144,8 +147,11 @@ pub(in crate::command) fn judged(
 ) -> Result<Option<AccuracyResult>, Error> {
     let Some(facts) = &manifest.accuracy else { return Ok(None) };
     let task = Task::from_declaration(facts.task.clone()).map_err(|error| {
-        Error::new(Exit::Usage, format!("cannot use the task in `{}`: {error}", directory.join("run.json").display()))
-            .help("the file is written by pdbench alone; a newer one may know more")
+        Error::new(
+            Exit::Usage,
+            format!("cannot use the task in `{}`: {error}", directory.join("run.json").display()),
+        )
+        .help("the file is written by pdbench alone; a newer one may know more")
     })?;
     Ok(Some(fold(facts, &task, &questions(directory)?, records)))
 }

@@ -117,7 +117,8 @@ fn wrong(file: &Path, error: &TaskError) -> Error {
 fn text_of(file: &Path, what: &str) -> Result<String, Error> {
     let bytes = input::read(file, what)?;
     let text = decode(&bytes).map_err(|error| {
-        Error::new(Exit::Usage, format!("cannot use `{}`: {error}", file.display())).help(error.help().to_owned())
+        Error::new(Exit::Usage, format!("cannot use `{}`: {error}", file.display()))
+            .help(error.help().to_owned())
     })?;
     Ok(text.to_owned())
 }
@@ -155,7 +156,10 @@ pub(super) fn documents(plan: &AccuracyPlan, task: &Task, shots: usize) -> Resul
             None => {
                 return Err(Error::new(
                     Exit::Usage,
-                    format!("there is no `{split}.jsonl` beside `{}` to draw worked examples from", test.display()),
+                    format!(
+                        "there is no `{split}.jsonl` beside `{}` to draw worked examples from",
+                        test.display()
+                    ),
                 )
                 .help("put it there, or ask without examples: --num-fewshot 0"));
             }
@@ -174,11 +178,13 @@ pub(super) fn documents(plan: &AccuracyPlan, task: &Task, shots: usize) -> Resul
 
 fn own(task: &Task, examples: Option<&str>, by_name: bool) -> Result<Sources, Error> {
     let missing = |split: &str| {
-        Error::new(Exit::Usage, format!("there are no documents of `{}` ({split})", task.dataset_path))
-            .help("name the directory of its test.jsonl and train.jsonl, one object a line, with --dataset-path")
+        Error::new(Exit::Usage, format!("there are no documents of `{}` ({split})", task.dataset_path)).help(
+            "name the directory of its test.jsonl and train.jsonl, one object a line, with --dataset-path",
+        )
     };
     let split = |wanted: &str| {
-        let (_, text) = OWN.iter().find(|(split, _)| by_name && *split == wanted).ok_or_else(|| missing(wanted))?;
+        let (_, text) =
+            OWN.iter().find(|(split, _)| by_name && *split == wanted).ok_or_else(|| missing(wanted))?;
         let documents = read_documents(text).expect("the project's own documents are documents");
         Ok((documents, input::sha256(text.as_bytes())))
     };
