@@ -2,7 +2,7 @@
 
 use super::serve::patience::PatienceArgs;
 use super::serve::target::TargetArgs;
-use super::sim::SimParameters;
+use super::sim::{DEFAULT_RIGHT, SimParameters};
 use super::{Outside, at_least_one, usage};
 use crate::accuracy::{Form, Selection};
 use crate::cluster::Topology;
@@ -57,9 +57,6 @@ pub(super) struct AccuracyArgs {
     /// How the proxy speaks to the embedded cluster's nodes
     #[arg(long, default_value = "nixl-pull", value_name = "NAME", help_heading = "Simulated cluster")]
     sim_dialect: Dialect,
-    /// Share of the embedded cluster's answers that are right
-    #[arg(long, default_value_t = 0.8, value_name = "SHARE", value_parser = share, help_heading = "Simulated cluster")]
-    sim_right: f64,
     #[command(flatten)]
     parameters: SimParameters<true>,
 }
@@ -325,7 +322,7 @@ impl AccuracyArgs {
             log_samples: self.results.log_samples,
             as_lm_eval: self.asking.compat.is_some(),
             resume: self.results.resume.take(),
-            right: self.sim_right,
+            right: self.parameters.right.unwrap_or(DEFAULT_RIGHT),
             task_yaml: self.questions.task_yaml.take(),
             dataset_path: self.questions.dataset_path.take(),
             model_args: arguments,
@@ -415,7 +412,7 @@ impl AccuracyArgs {
 
     fn serve(self, api_key: Option<&str>, max_tokens: Option<u32>) -> Result<ServePlan, Error> {
         let embedded = self.embedded();
-        if !embedded && self.parameters.config != Config::default() {
+        if !embedded && self.parameters != SimParameters::default() {
             return Err(usage(
                 "--sim-… flags shape the embedded cluster, and this run has a target of its own",
             )
@@ -426,7 +423,8 @@ impl AccuracyArgs {
             model: self.target.name_in_requests().unwrap_or(Config::default().model),
             ..self.parameters.config
         };
-        let sim = SimPlan { dialect: self.sim_dialect, ..SimPlan::embedded(config) };
+        let (dialect, answers) = (self.sim_dialect, self.parameters.answers);
+        let sim = SimPlan { dialect, answers, ..SimPlan::embedded(config) };
         let tokenizer = self.target.tokenizer();
         let target = self.target.plan(embedded.then_some(sim), api_key)?;
         let timeouts = self.patience.timeouts();

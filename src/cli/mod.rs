@@ -64,7 +64,7 @@ pub fn parse(arguments: &[String], outside: &Outside<'_>) -> Result<Parsed, Erro
     Ok(Parsed::Plan(Box::new(match cli.verb {
         Verb::Serve(arguments) => arguments.any_plan(outside)?,
         Verb::Accuracy(arguments) => Plan::Accuracy(Box::new(arguments.plan(outside)?)),
-        Verb::Sim(arguments) => Plan::Sim(arguments.plan()),
+        Verb::Sim(arguments) => Plan::Sim(arguments.plan()?),
         Verb::Selftest(arguments) => Plan::Selftest(arguments.plan()),
         Verb::Proxy(arguments) => Plan::Proxy(arguments.plan()?),
         Verb::Report(arguments) => Plan::Report(arguments.plan()),

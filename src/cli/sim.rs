@@ -1,6 +1,7 @@
 //! The flags of the simulated cluster: `pdbench sim --decode-step-ms 50`, and the same with a prefix where
 //! a cluster is embedded, `pdbench serve --sim-decode-step-ms 50`. They are made from the simulator's table.
 
+use super::usage;
 use crate::cluster::Topology;
 use crate::command::{AnswersPlan, SimPlan};
 use crate::proxy::FirstToken;
@@ -58,8 +59,11 @@ pub(super) struct SimArgs {
 }
 
 impl SimArgs {
-    pub(super) fn plan(self) -> SimPlan {
-        SimPlan {
+    pub(super) fn plan(self) -> Result<SimPlan, crate::command::Error> {
+        if let Some(flag) = self.parameters.idle_flag() {
+            return Err(usage(format!("--{flag} without answers")).help("add --answers FILE"));
+        }
+        Ok(SimPlan {
             address: SocketAddr::new(self.host, self.port),
             prefill_port: self.prefill_port,
             decode_port: self.decode_port,
@@ -77,7 +81,7 @@ impl SimArgs {
                 seed: self.seed,
                 ..self.parameters.config
             },
-        }
+        })
     }
 }
 
@@ -89,10 +93,12 @@ pub(super) struct SimParameters<const PREFIXED: bool> {
     pub(super) config: Config,
     /// What the model is to know.
     pub(super) answers: Option<AnswersPlan>,
+    /// How often it is right, where that was typed.
+    pub(super) right: Option<f64>,
 }
 
 /// How often a model that knows answers is right. Assumed; no source.
-const DEFAULT_RIGHT: f64 = 0.8;
+pub(super) const DEFAULT_RIGHT: f64 = 0.8;
 
 impl<const PREFIXED: bool> SimParameters<PREFIXED> {
     fn names(parameter: &Parameter) -> (&'static str, &'static str) {
@@ -135,9 +141,13 @@ impl<const PREFIXED: bool> SimParameters<PREFIXED> {
             arg(right)
                 .help(format!("Share of those prompts that it answers right [default: {DEFAULT_RIGHT}]"))
                 .value_name("SHARE")
-                .value_parser(share)
-                .requires(answers),
+                .value_parser(share),
         ]
+    }
+
+    /// The flag that says how often a model is right that has no answers, if it was typed.
+    pub(super) fn idle_flag(&self) -> Option<&'static str> {
+        self.right.filter(|_| self.answers.is_none()).map(|_| Self::answer_names().1)
     }
 
     fn answer_names() -> (&'static str, &'static str) {
@@ -157,8 +167,9 @@ impl<const PREFIXED: bool> SimParameters<PREFIXED> {
             }
         }
         let (answers, right) = Self::answer_names();
+        self.right = matches.get_one(right).copied();
         if let Some(path) = matches.get_one::<PathBuf>(answers) {
-            let right = matches.get_one(right).copied().unwrap_or(DEFAULT_RIGHT);
+            let right = self.right.unwrap_or(DEFAULT_RIGHT);
             self.answers = Some(AnswersPlan { path: path.clone(), right });
         }
         Ok(())
@@ -242,7 +253,7 @@ mod tests {
 
     #[test]
     fn answers_are_a_file_and_a_share() {
-        let plan = |line: &str| Verb::try_parse_from(line.split_whitespace()).unwrap().sim.plan();
+        let plan = |line: &str| Verb::try_parse_from(line.split_whitespace()).unwrap().sim.plan().unwrap();
         assert_eq!(plan("sim").answers, None);
         let known = |right| Some(AnswersPlan { path: "a.jsonl".into(), right });
         assert_eq!(plan("sim --answers a.jsonl").answers, known(0.8));
@@ -255,7 +266,6 @@ mod tests {
     fn a_bad_value_names_its_range() {
         for (line, says) in [
             ("--answers a --right 1.5", "`1.5` is not a share: want a number from 0 to 1"),
-            ("--right 0.5", "--answers <FILE>"),
             ("--decode-step-ms=-1", "a number in ms from 0 to 100000"),
             ("--routing random", "[possible values: least-in-flight, round-robin]"),
             ("--topology 1p", "is not a topology"),

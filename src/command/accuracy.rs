@@ -235,6 +235,9 @@ impl Exam {
         let right = plan.right;
         let learn = |serve: &mut ServePlan| {
             if let TargetPlan::Embedded(sim) = &mut serve.target {
+                if sim.config.book.is_some() {
+                    return;
+                }
                 let pairs = self.sources.documents.iter().filter_map(pair);
                 sim.config.book = Some(Arc::new(crate::sim::Book::new(pairs, right)));
             }

@@ -68,7 +68,7 @@ struct Departure {
     draw: u64,
 }
 
-const ASTRAY: u64 = 0x0061_7374_7261_79; // another draw than the words'
+const ASTRAY: u64 = 0x6173_7472_6179; // another draw than the words'
 
 impl Answer {
     /// The answer to `prompt`.

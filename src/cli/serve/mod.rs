@@ -152,6 +152,9 @@ impl ServeArgs {
             )
             .help("leave them out, or add --sim to use the embedded cluster"));
         }
+        if let Some(flag) = self.parameters.idle_flag() {
+            return Err(usage(format!("--{flag} without answers")).help("add --sim-answers FILE"));
+        }
         let seed = self.arrivals.seed;
         let num_prompts = self.dataset.num_prompts.unwrap_or(if embedded { 200 } else { 1000 });
         let (arrivals, burstiness) = self.arrivals.process(embedded)?;
