@@ -212,7 +212,7 @@ pub const METRICS: &[Metric] = &[
         key: "proxy_queue",
         short: "Px queue",
         name: "Proxy: queue",
-        formula: "Server-Timing `queue`: from the request's arrival to the prefill leg's send",
+        formula: "Server-Timing `queue`: from the request's arrival to the first leg's send",
         values: |record, _, sink| one(proxy_time(record, "queue"), sink),
         ..BY_PROXY
     },
