@@ -7,7 +7,7 @@ use crate::load::{KeepText, Live, Load, LoadConfig, Pacing, Pass, Place, ReadLim
 use crate::measure::{
     Distribution, Kind, MeasuringErrors, PromptTokensSource, RequestRecord, Stamps, TrueTimes,
 };
-use crate::runtime::{Clock, Stop, Workers};
+use crate::runtime::{Clock, Workers};
 use crate::sim::Truth;
 use crate::wire::openai::{BodyOptions, ChatContent, TokensField};
 use crate::wire::{Endpoint, Target};
@@ -44,8 +44,8 @@ pub(super) async fn selftest(plan: SelftestPlan, world: &mut Surroundings) -> Re
         let rung = climb(&plan, streams, world).await?;
         let fault = fault(&plan, &rung);
         world.print(&line(&rung, fault.as_deref()))?;
-        if world.interrupt.signal().asked() != Stop::No {
-            return Ok(Exit::Interrupted);
+        if let Some(exit) = world.interrupt.exit() {
+            return Ok(exit);
         }
         match fault {
             None => best = Some(rung),
@@ -184,19 +184,15 @@ fn fault(plan: &SelftestPlan, rung: &Rung) -> Option<String> {
         ("ITL", &errors.itl_ms, itl_bound(plan, rung.stamps)),
     ];
     bounds.into_iter().find_map(|(name, values, bound)| {
-        let p99 = p99(values)?;
+        let p99 = values.value(99.0)?;
         (bound < p99).then(|| format!("{name} {p99:.3} ms off at p99, bound {bound}"))
     })
-}
-
-fn p99(values: &Distribution) -> Option<f64> {
-    values.percentile(99.0).and_then(|percentile| percentile.value)
 }
 
 fn line(rung: &Rung, fault: Option<&str>) -> String {
     let pair = |values: &Distribution| {
         let figure = |value: Option<f64>| value.map_or("–".to_owned(), |ms| format!("{ms:.3}"));
-        format!("{:>8} {:>6}", figure(values.median), figure(p99(values)))
+        format!("{:>8} {:>6}", figure(values.median), figure(values.value(99.0)))
     };
     let errors = &rung.errors;
     let busiest = rung.busiest.map_or("–".to_owned(), |share| format!("{:.0} %", 100.0 * share));
