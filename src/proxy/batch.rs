@@ -257,7 +257,7 @@ impl Journey {
         let request = self.decode_request(None)?;
         let mut tap = self.release(ready);
         tap.sent();
-        match self.decoded(&request).await {
+        match self.decoded_here(&request).await {
             Ok(answer) => {
                 tap.head(answer.status, answer.headers.contains_key("content-encoding"));
                 self.tap = Some(Box::new(tap));

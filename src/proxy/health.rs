@@ -17,6 +17,7 @@ const LONGEST: usize = 1 << 20;
 pub(super) async fn watch(proxy: Arc<Proxy>, instance: Arc<Instance>) {
     let health = proxy.config.health;
     while !instance.is_removed() {
+        instance.pool.sweep();
         let checked = timeout(health.timeout, check(&proxy, &instance)).await;
         let checked =
             checked.unwrap_or_else(|_| Err(format!("no answer to /health within {:?}", health.timeout)));

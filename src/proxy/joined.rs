@@ -104,21 +104,17 @@ impl Journey {
             let problem = self.failed(Role::Prefill, &fault);
             return (self, Err(problem));
         }
-        let request = match self.decode_request(answer.as_ref()) {
-            Ok(request) => request,
-            Err(problem) => return (self, Err(problem)),
-        };
-        let answered = self.decoded(&request).await;
+        let answered = self.decoded(answer.as_ref()).await;
         // The prompt is not carried through the whole answer.
         self.asked.body = Object::default();
         self.asked.token_ids = None;
-        let answered = answered.and_then(|answer| match answer.is_success() {
-            true => Ok(answer),
-            false => {
-                Err(LegFault::new(FaultKind::Protocol, format!("it answered with status {}", answer.status)))
+        let answered = match answered {
+            Ok(answer) if !answer.is_success() => {
+                let what = format!("it answered with status {}", answer.status);
+                Err(self.failed(Role::Decode, &LegFault::new(FaultKind::Protocol, what)))
             }
-        });
-        let answered = answered.map_err(|fault| self.failed(Role::Decode, &fault));
+            answered => answered,
+        };
         (self, answered)
     }
 

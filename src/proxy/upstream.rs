@@ -15,6 +15,8 @@ use tokio::time::{Instant, timeout};
 
 /// Most idle connections kept to one instance.
 const MOST_IDLE: usize = 4096;
+/// Longest that one is kept without use.
+const LONGEST_IDLE: Duration = Duration::from_secs(60);
 /// A kept-alive connection that closes within this after a send had been closed before it.
 const STALE_WITHIN: Duration = Duration::from_secs(1);
 
@@ -39,7 +41,8 @@ pub(super) struct Pool(Mutex<Idle>);
 
 #[derive(Debug, Default)]
 struct Idle {
-    connections: Vec<TcpStream>,
+    /// With the instant since which each is idle.
+    connections: Vec<(Instant, TcpStream)>,
     closed: bool,
 }
 
@@ -49,9 +52,8 @@ impl Pool {
     fn take(&self) -> (Option<TcpStream>, bool) {
         let mut idle = lock(&self.0);
         let mut closed = false;
-        while let Some(connection) = idle.connections.pop() {
-            let quiet = connection.try_read(&mut [0]);
-            if matches!(quiet, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
+        while let Some((_, connection)) = idle.connections.pop() {
+            if is_quiet(&connection) {
                 return (Some(connection), closed);
             }
             closed = true;
@@ -59,16 +61,23 @@ impl Pool {
         (None, closed)
     }
 
+    /// Drops those that the instance is done with, and those that nobody needed for a minute.
+    pub fn sweep(&self) {
+        lock(&self.0)
+            .connections
+            .retain(|(since, connection)| since.elapsed() < LONGEST_IDLE && is_quiet(connection));
+    }
+
     /// Takes a connection into keeping.
     pub fn put(&self, connection: TcpStream) {
         let mut idle = lock(&self.0);
         if idle.connections.len() < MOST_IDLE && !idle.closed {
-            idle.connections.push(connection);
+            idle.connections.push((Instant::now(), connection));
         }
     }
 
-    pub fn is_empty(&self) -> bool {
-        lock(&self.0).connections.is_empty()
+    pub fn len(&self) -> usize {
+        lock(&self.0).connections.len()
     }
 
     pub fn clear(&self) {
@@ -81,6 +90,11 @@ impl Pool {
         idle.closed = true;
         idle.connections.clear();
     }
+}
+
+/// Whether the other side has said nothing, not even that it closed.
+fn is_quiet(connection: &TcpStream) -> bool {
+    matches!(connection.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
 /// Sends `request`, head and body, and waits for the head of the answer. Only where a kept-alive connection turns out
@@ -144,7 +158,7 @@ async fn watched_call(
 
 /// Opens a connection ahead where none is idle, so that a leg to come finds one.
 pub(super) async fn warm(instance: &Arc<Instance>, timeouts: &Timeouts) {
-    if instance.pool.is_empty()
+    if instance.pool.len() == 0
         && let Ok(connection) = connect(instance, timeouts.connect).await
     {
         instance.pool.put(connection);

@@ -84,8 +84,9 @@ impl Proxy {
             "pdbench_proxy_instance_requests_in_flight",
             "pdbench_proxy_legs_in_flight",
             "pdbench_proxy_waiting_for_decode_calls",
+            "pdbench_proxy_waiting_for_notifications",
         ] {
-            assert_eq!(metrics.sum(name, &[]).unwrap_or(0.0), 0.0, "{name}");
+            assert_eq!(metrics.sum(name, &[]), Some(0.0), "{name}");
         }
     }
 

@@ -221,6 +221,17 @@ impl Dialect {
         self == Dialect::Plain
     }
 
+    /// Whether any decode instance can take the request once its prefill leg is done: where that leg named none, or
+    /// where nobody waits for word that the KV has come to the one that it named (`notified`), since the others find
+    /// it in a store then.
+    pub fn any_can_decode(self, notified: bool) -> bool {
+        match self {
+            Dialect::Plain | Dialect::NixlPull | Dialect::Ascend => true,
+            Dialect::Lmcache => !notified,
+            _ => false,
+        }
+    }
+
     /// What has to be asked before the legs of this request can be made.
     pub fn asks_before(self, asked: &Asked, prefill: &Node) -> Before {
         match self {
