@@ -1,5 +1,5 @@
-use super::RequestRecord;
 use super::formula::{client_lag, e2el, itl, proxy_time, queue_time, since_due, tpot, ttft};
+use super::{Distribution, RequestRecord};
 
 /// Whose definition of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -274,6 +274,16 @@ impl Metric {
             (self.values)(record, definition, &mut |value| values.push(value));
         }
         values
+    }
+
+    /// The distribution of the values of many records.
+    pub fn distribution<'a>(
+        &self,
+        records: impl IntoIterator<Item = &'a RequestRecord>,
+        definition: Definition,
+        percentiles: &[f64],
+    ) -> Distribution {
+        Distribution::of(self.collect(records, definition), percentiles)
     }
 }
 
