@@ -7,13 +7,13 @@ use crate::load::{KeepText, Live, Load, LoadConfig, Pacing, Pass, Place, ReadLim
 use crate::measure::{
     Distribution, Kind, MeasuringErrors, PromptTokensSource, RequestRecord, Stamps, TrueTimes,
 };
-use crate::runtime::{Clock, Workers};
+use crate::runtime::{Clock, Workers, lock};
 use crate::sim::Truth;
 use crate::wire::openai::{BodyOptions, ChatContent, TokensField};
 use crate::wire::{Endpoint, Target};
 use crate::workload::{Prompt, Request};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Requests of a rung start over so long.
@@ -67,14 +67,14 @@ async fn climb(plan: &SelftestPlan, streams: u32, world: &Surroundings) -> Resul
     let died = |error| Error::new(Exit::Aborted, "the load ended early").caused_by(error);
     let config = load_config(&server, world);
     let sink = Arc::new(move |batch: Vec<RequestRecord>| {
-        kept.lock().unwrap_or_else(PoisonError::into_inner).extend(batch);
+        lock(&kept).extend(batch);
     });
     let mut load =
         Load::start(config, Arc::new(Live::default()), &(sink as crate::load::Sink)).map_err(died)?;
     let sent = load.pass(pass(plan, streams, &server)?, world.interrupt.signal()).await.map_err(died)?;
     load.finish().await.map_err(died)?;
     let truths = truths(&server.end().await?);
-    let records = std::mem::take(&mut *records.lock().unwrap_or_else(PoisonError::into_inner));
+    let records = std::mem::take(&mut *lock(&records));
     let events: usize = records.iter().map(|record| record.events.len()).sum();
     let longest = sent.end.seconds_since(sent.start) - START_S;
     Ok(Rung {

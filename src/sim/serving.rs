@@ -2,13 +2,14 @@
 
 use super::answer::Answer;
 use super::api::{Ask, Refusal, parse, tokenize};
-use super::events::{Endpoint, Shape, Usage, fingerprint, whole};
+use super::events::{Shape, Usage, fingerprint, whole};
 use super::faults::{FaultKind, Faults};
 use super::handoff::{Give, Leg, Signs};
 use super::node::{Accepted, Node, Serving};
 use super::stream::{NodeBody, Stream, Trouble};
 use super::truth::{Ended, Entry};
 use crate::cluster::Role;
+use crate::wire::Endpoint;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;

@@ -6,11 +6,12 @@ use super::{Bench, word};
 use crate::load::{Answers, Pass, PassReport, Prepared};
 use crate::measure::{Batch, Kind, Offset, Prompts, StageFacts};
 use crate::report::plain;
+use crate::runtime::lock;
 use crate::wire::Object;
 use crate::wire::dialect::{Asked, Dialect, Pair};
 use crate::workload::Request;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// After so long the KV that `mooncake_master` leased to a prefill may be gone (`-default_kv_lease_ttl`).
@@ -93,7 +94,7 @@ impl Bench<'_> {
         let sink = Arc::clone(&kept);
         let keep: Answers = Arc::new(move |index, body| {
             if let Ok(answer) = Object::parse(&body) {
-                sink.lock().unwrap_or_else(PoisonError::into_inner).insert(index, answer);
+                lock(&sink).insert(index, answer);
             }
         });
         let mut prepared = Vec::with_capacity(asked.len());
@@ -123,7 +124,7 @@ impl Bench<'_> {
                 "send such a request with max_tokens 1 to the prefill instance by hand and look at it",
             ));
         }
-        let answers = std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner));
+        let answers = std::mem::take(&mut *lock(&kept));
         Ok((report, answers))
     }
 
