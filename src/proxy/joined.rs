@@ -3,7 +3,6 @@
 use super::answer::{Answer, AnswerBody};
 use super::body::{ReplyBody, Source};
 use super::front::Ending;
-use super::health::collect;
 use super::journey::{Departure, Journey};
 use super::leg::{FaultKind, LegFault};
 use super::notices::Waiting;
@@ -76,8 +75,7 @@ impl Journey {
             Ok(bytes) => Object::parse(&bytes).unwrap_or_default(),
             Err(fault) => return self.prefill_failed(LegEnd::Fault(fault)).await,
         };
-        self.timing.prefill_ended = Some(Instant::now());
-        self.prefill.worked();
+        self.prefill_over();
         if let Some(reply) = self.prefill_alone(Some(&answer)) {
             return Ok(reply);
         }
@@ -131,7 +129,7 @@ impl Journey {
 
     /// One answer of both, to a client that wants no stream.
     pub(super) async fn whole_of_both(mut self, first: &Object, decode: Answer) -> Departure {
-        let read = collect(decode, LONGEST_ANSWER).await;
+        let read = decode.collect(LONGEST_ANSWER).await;
         let decode = read.and_then(|bytes| {
             let parsed = Object::parse(&bytes);
             parsed.map_err(|error| {
@@ -196,6 +194,10 @@ impl Joined {
                         self.stage = Stage::Decode(body, journey);
                         return Poll::Pending;
                     };
+                    if self.joiner.passes() && matches!(read, Some(Ok(_))) {
+                        self.stage = Stage::Decode(body, journey);
+                        return Poll::Ready(read);
+                    }
                     self.decode(read, body, journey);
                 }
             }
@@ -222,8 +224,7 @@ impl Joined {
                     return self
                         .break_off(journey, LegFault::new(FaultKind::Protocol, "an error in its stream"));
                 }
-                journey.timing.prefill_ended = Some(Instant::now());
-                journey.prefill.worked();
+                journey.prefill_over();
                 self.stage = Stage::Between(Box::pin(journey.decode_behind(None, notice)));
             }
         }

@@ -8,7 +8,6 @@ use super::body::{Beside, Relay, ReplyBody, Source};
 use super::fan::without_key;
 use super::forward::passed_headers;
 use super::front::{Ending, Visit};
-use super::health::collect;
 use super::instance::Assigned;
 use super::leg::{FaultKind, LegFault};
 use super::prefill::{LegEnd, Prefill, Written, prefill};
@@ -103,9 +102,14 @@ impl Journey {
                 () = warm(&self.decode.instance, &timeouts) => leg.await,
             }
         };
+        self.prefill_over();
+        ended
+    }
+
+    /// The prefill leg has ended, however it did.
+    pub(super) fn prefill_over(&mut self) {
         self.timing.prefill_ended = Some(Instant::now());
         self.prefill.worked();
-        ended
     }
 
     /// The decode leg behind a prefill leg, at its instance, or once at another where that one takes no connection and
@@ -158,8 +162,7 @@ impl Journey {
                 biased;
                 ended = &mut leg, if !prefilled => {
                     prefilled = true;
-                    self.timing.prefill_ended = Some(Instant::now());
-                    self.prefill.worked();
+                    self.prefill_over();
                     if let Err(end) = ended {
                         return self.prefill_failed(end).await;
                     }
@@ -174,8 +177,7 @@ impl Journey {
                 biased;
                 ended = &mut leg => {
                     prefilled = true;
-                    self.timing.prefill_ended = Some(Instant::now());
-                    self.prefill.worked();
+                    self.prefill_over();
                     if let Err(end) = ended {
                         return self.prefill_failed(end).await;
                     }
@@ -316,8 +318,8 @@ impl Journey {
     async fn depart_without(mut self, key: &Secret, mut answer: Answer) -> Reply {
         let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
         let headers = self.told(passed_headers(std::mem::take(&mut answer.headers)));
-        let body = match collect(answer, LONGEST_ERROR).await {
-            Ok(body) => String::from_utf8_lossy(&body).replace(key.expose(), "[redacted]"),
+        let body = match answer.collect(LONGEST_ERROR).await {
+            Ok(body) => key.redact(String::from_utf8_lossy(&body).into_owned()),
             Err(fault) => format!("(the rest is missing: {fault})"),
         };
         if let Some(tap) = &mut self.tap {

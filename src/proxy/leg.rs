@@ -1,4 +1,5 @@
-use super::instance::{Instance, lock};
+use super::instance::Instance;
+use crate::runtime::lock;
 use crate::wire::prometheus::Histogram;
 use memchr::memmem;
 use std::collections::BTreeMap;

@@ -3,9 +3,10 @@
 
 use super::answer::{Answer, read_head};
 use super::config::Timeouts;
-use super::instance::{Instance, lock};
+use super::instance::Instance;
 use super::leg::{FaultKind, LegFault, LegWatch};
 use crate::cluster::Node;
+use crate::runtime::lock;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -117,7 +118,7 @@ pub(super) async fn ask(
 }
 
 async fn watched_call(
-    mut watch: LegWatch,
+    watch: LegWatch,
     request: &Request<'_>,
     timeouts: &Timeouts,
 ) -> Result<Answer, LegFault> {
@@ -130,16 +131,14 @@ async fn watched_call(
     if let Some(kept) = kept {
         let sent = Instant::now();
         match exchange(kept, request, timeouts).await {
-            Ok(read) => return Ok(Answer::new(read, watch, timeouts.idle)),
             Err(Failure { fault, untouched })
                 if untouched && fault.kind == FaultKind::Cut && sent.elapsed() < STALE_WITHIN =>
             {
                 instance.stats.stale_retries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 instance.suspicion.notify_one();
             }
-            Err(Failure { fault, .. }) => {
-                watch.fail(&fault);
-                return Err(fault);
+            answered => {
+                return Answer::of(answered.map_err(|failure| failure.fault), watch, timeouts.idle);
             }
         }
     }
@@ -147,13 +146,7 @@ async fn watched_call(
         Ok(fresh) => exchange(fresh, request, timeouts).await.map_err(|failure| failure.fault),
         Err(fault) => Err(fault),
     };
-    match answered {
-        Ok(read) => Ok(Answer::new(read, watch, timeouts.idle)),
-        Err(fault) => {
-            watch.fail(&fault);
-            Err(fault)
-        }
-    }
+    Answer::of(answered, watch, timeouts.idle)
 }
 
 /// Opens a connection ahead where none is idle, so that a leg to come finds one.
