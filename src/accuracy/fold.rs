@@ -126,7 +126,8 @@ fn heard<'a>(facts: &AccuracyFacts, questions: usize, records: &'a [RequestRecor
 fn replies(record: &RequestRecord) -> Option<Vec<Reply>> {
     let asking = record.asking.as_ref()?;
     let ended = record.finish_reason.is_some();
-    if !record.is_ok() && !(record.outcome == Outcome::EmptyOutput && ended) {
+    let answered = record.is_ok() || (record.outcome == Outcome::EmptyOutput && ended);
+    if !answered {
         return None;
     }
     let replies = match asking.replies.is_empty() {
@@ -178,7 +179,7 @@ fn arm_result(arm: usize, filters: usize, documents: &[DocumentResult]) -> ArmRe
             let values: Vec<f64> =
                 answered.iter().map(|(_, answer)| f64::from(u8::from(answer.read[filter].1))).collect();
             let right = answered.iter().filter(|(_, answer)| answer.read[filter].1).count();
-            let invalid = |answer: &ArmAnswer| answer.read[filter].0 == Value::from("[invalid]");
+            let invalid = |answer: &ArmAnswer| answer.read[filter].0 == "[invalid]";
             Score {
                 right,
                 mean: mean(&values),

@@ -223,7 +223,8 @@ mod tests {
     }
 
     fn parse(line: &str) -> Result<Config, Error> {
-        Verb::try_parse_from(format!("sim {line}").split_whitespace()).map(|verb| verb.sim.plan().config)
+        Verb::try_parse_from(format!("sim {line}").split_whitespace())
+            .map(|verb| verb.sim.plan().unwrap().config)
     }
 
     #[test]

@@ -53,8 +53,8 @@ impl SimChild {
         if let Some(pid) = self.pid.take() {
             let _ = kill(pid, Signal::SIGTERM);
         }
-        let log = std::mem::replace(&mut self.log, oneshot::channel().1);
-        log.await.map_err(|error| Error::new(Exit::Aborted, "the server's log is lost").caused_by(error))
+        let log = (&mut self.log).await;
+        log.map_err(|error| Error::new(Exit::Aborted, "the server's log is lost").caused_by(error))
     }
 }
 

@@ -84,12 +84,6 @@ impl Client {
         Ok(models.filter_map(|model| Some((text(&model["id"])?, text(&model["root"])))).collect())
     }
 
-    /// What the target shows at `/metrics`.
-    pub(super) async fn metrics(&self) -> Option<String> {
-        let answer = self.get("/metrics").await.ok().filter(|answer| answer.status().is_success())?;
-        answer.text().await.ok()
-    }
-
     /// Whether the target says that it is pdbench's own simulator.
     pub(super) async fn is_simulator(&self) -> bool {
         let Ok(answer) = self.get("/version").await else { return false };

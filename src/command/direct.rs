@@ -9,6 +9,7 @@ use crate::load::{Lead, Place, Prepared, Then};
 use crate::wire::Object;
 use crate::wire::dialect::{Asked, Dialect, DialectError, Pair};
 use crate::wire::openai::head_with;
+use crate::wire::prometheus::Scrape;
 use crate::workload::Request;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -134,7 +135,7 @@ fn nonce(request_id: &str) -> u128 {
 
 /// Processor time that a proxy says it has taken, seconds: that of its own thread where it shares a process.
 pub(super) async fn cpu_seconds(client: &Client) -> Option<f64> {
-    let text = client.metrics().await?;
-    let of = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
-    of("pdbench_proxy_thread_cpu_seconds_total ").or_else(|| of("process_cpu_seconds_total "))
+    let scrape = Scrape::parse(&client.text("/metrics").await.ok()?).ok()?;
+    let of = |name| scrape.sum(name, &[]);
+    of("pdbench_proxy_thread_cpu_seconds_total").or_else(|| of("process_cpu_seconds_total"))
 }

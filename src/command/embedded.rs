@@ -1,10 +1,12 @@
 //! The simulated cluster inside this process: a socket for each node, and before them the proxy that real nodes get.
 
-use super::{Error, Exit, SimPlan};
+use super::{Error, Exit, Instance, SimPlan};
 use crate::cluster::{KvFacts, Node, Role};
 use crate::proxy;
 use crate::runtime::{Clock, Stop, StopHandle, StopSignal, Worker, Workers, stop_channel};
 use crate::sim::{self, Routing, SimNode, TruthSink};
+use crate::wire::{Secret, Target};
+use jiff::Timestamp;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -85,10 +87,11 @@ impl Bound {
         lines.collect()
     }
 
-    /// Serves every node, and before them the proxy.
+    /// Serves every node, and before them the proxy. The clock's origin is `started`.
     pub(super) fn start(
         self,
         plan: &SimPlan,
+        started: Timestamp,
         clock: Clock,
         truth: Option<TruthSink>,
         workers: Workers,
@@ -97,7 +100,7 @@ impl Bound {
             |error| Error::new(Exit::Preflight, "cannot start the simulated cluster").caused_by(error);
         let settings = self.proxy_config(plan);
         let (stop, signal) = stop_channel();
-        let config = plan.config.clone();
+        let config = anchored(&plan.config, started);
         let serving = async move {
             let nodes = self.nodes.into_iter().filter_map(|(role, _, listener)| {
                 Some(SimNode { role, listener: TcpListener::from_std(listener).ok()? })
@@ -153,8 +156,25 @@ impl Embedded {
     }
 }
 
+/// What the nodes are told, with the wall's time at the clock's origin.
+fn anchored(config: &sim::Config, started: Timestamp) -> sim::Config {
+    let wall_anchor_unix_us = u64::try_from(started.as_microsecond()).unwrap_or(0);
+    sim::Config { wall_anchor_unix_us, ..config.clone() }
+}
+
+/// A node or the proxy as the load goes to it, with these headers on each request.
+pub(super) fn instance(address: SocketAddr, headers: &[(String, Secret)]) -> Result<Instance, Error> {
+    let target = Target::parse(&format!("http://{address}"));
+    let target = headers.iter().fold(target, |target, (name, value)| {
+        target.and_then(|target| target.with_header(name, value.expose()))
+    });
+    let target = target
+        .map_err(|error| Error::new(Exit::Preflight, "cannot use the embedded cluster").caused_by(error))?;
+    Ok(Instance { node: node(address), target })
+}
+
 /// A simulated node, whose HTTP port stands for those of its KV side, too.
-pub(super) fn node(address: SocketAddr) -> Node {
+fn node(address: SocketAddr) -> Node {
     let kv = KvFacts {
         address: Some(address.to_string()),
         bootstrap_port: Some(address.port()),
@@ -182,4 +202,15 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(4096)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_know_when_their_clock_began() {
+        let started = Timestamp::new(1_767_323_045, 6_000).unwrap();
+        assert_eq!(anchored(&sim::Config::default(), started).wall_anchor_unix_us, 1_767_323_045_000_006);
+    }
 }

@@ -110,12 +110,7 @@ fn stopped(ran: &Result<PassReport, Error>, world: &Surroundings) -> Option<(Exi
     let ending = match ran {
         Ok(ran) => ran.ending,
         Err(error) => {
-            let exit = match world.interrupt.by() {
-                Some(InterruptedBy::Interrupt) => Exit::Interrupted,
-                Some(InterruptedBy::Terminate) => Exit::Terminated,
-                None => error.exit,
-            };
-            return Some((exit, error.to_string()));
+            return Some((world.interrupt.exit().unwrap_or(error.exit), error.to_string()));
         }
     };
     match (ending, world.interrupt.by()) {

@@ -4,9 +4,10 @@ use super::{Error, Exit};
 use crate::load::Sink;
 use crate::measure::{Manifest, RequestRecord, Run, RunFile, Summary, Timeline};
 use crate::report::{self, Journal, JournalSink, Reported};
+use crate::runtime::lock;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Takes finished records: in memory while only the probe has been sent, then into the journal.
 #[derive(Clone, Default)]
@@ -39,8 +40,8 @@ impl Recorder {
         })
     }
 
-    fn destination(&self) -> std::sync::MutexGuard<'_, Destination> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn destination(&self) -> MutexGuard<'_, Destination> {
+        lock(&self.0)
     }
 
     /// Sends what has been kept, and all that follows, to a journal.

@@ -8,7 +8,7 @@ mod through_proxy;
 
 use super::client::Client;
 use super::dataset::Making;
-use super::embedded::{Bound, Embedded, node};
+use super::embedded::{self, Bound, Embedded};
 use super::ending::{Closing, finish};
 use super::manifest::{Known, manifest, run_id};
 use super::preflight::{self, Connections};
@@ -25,6 +25,7 @@ use crate::runtime::Clock;
 use crate::wire::Target;
 use crate::wire::dialect::Dialect;
 use crate::workload::Request;
+use jiff::Timestamp;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -60,7 +61,7 @@ pub(super) async fn repeat(plan: RepeatPlan, world: &mut Surroundings) -> Result
             .help("name a writable directory with --output-dir")
     })?;
     plan.serve.result.as_ref().map_or(Ok(()), result_file::check)?;
-    let (embedded, front, prefill, decode) = reach(&plan, clock, world).await?;
+    let (embedded, front, prefill, decode) = reach(&plan, started.timestamp(), clock, world).await?;
     let mut dataset = making.finish()?;
     let salt = plan.serve.salt.as_ref().map(|salt| salt_text(salt, &run_id));
     dataset.requests = salted(dataset.requests, salt.as_deref(), &dataset.counter);
@@ -156,24 +157,25 @@ fn facts(plan: &RepeatPlan, stages: Vec<StageFacts>) -> RepeatFacts {
 type Instances = (Option<Embedded>, Option<Reached>, Vec<Reached>, Vec<Reached>);
 
 /// Finds every instance: the embedded cluster, the proxy in front if there is one, prefill and decode.
-async fn reach(plan: &RepeatPlan, clock: Clock, world: &mut Surroundings) -> Result<Instances, Error> {
+async fn reach(
+    plan: &RepeatPlan,
+    started: Timestamp,
+    clock: Clock,
+    world: &mut Surroundings,
+) -> Result<Instances, Error> {
     if let TargetPlan::Embedded(sim) = &plan.serve.target {
         // Its proxy repeats only what the KV outlives.
         let sim = SimPlan { dialect: Dialect::Plain, ..(**sim).clone() };
         let bound = Bound::bind(&sim)?;
-        let instance = |address: SocketAddr| -> Result<Instance, Error> {
-            let wrong = |error: String| Error::new(Exit::Preflight, error);
-            let target = Target::parse(&format!("http://{address}"));
-            let target = target.map_err(|error| wrong(error.to_string()))?;
-            Ok(Instance { node: node(address), target })
+        let all = |addresses: Vec<SocketAddr>| {
+            let one = |address| embedded::instance(address, &plan.serve.headers);
+            addresses.into_iter().map(one).collect::<Result<Vec<_>, _>>()
         };
-        let all =
-            |addresses: Vec<SocketAddr>| addresses.into_iter().map(instance).collect::<Result<Vec<_>, _>>();
         let nodes = |roles: [Role; 2]| roles.iter().flat_map(|role| bound.of(*role)).collect();
         let (prefill, decode) =
             (all(nodes([Role::Prefill, Role::Mixed]))?, all(nodes([Role::Decode, Role::Mixed]))?);
         let fronts = all(bound.fronts())?;
-        let embedded = bound.start(&sim, clock, None, world.workers)?;
+        let embedded = bound.start(&sim, started, clock, None, world.workers)?;
         if let RepeatWay::Direct { .. } = plan.way {
             let (prefill, decode) =
                 (reached(&prefill, plan, world).await?, reached(&decode, plan, world).await?);
@@ -265,7 +267,9 @@ impl Bench<'_> {
             self.world.note(&format!("batch of {replicas}\n"));
             let ran = match (&self.plan.way, front) {
                 (RepeatWay::Direct { .. }, _) | (_, None) => self.direct(stage, replicas, &requests).await,
-                (RepeatWay::Proxy, Some(_)) => self.through_proxy(stage, replicas, &requests, front).await,
+                (RepeatWay::Proxy, Some(front)) => {
+                    self.through_proxy(stage, replicas, &requests, front).await
+                }
                 (RepeatWay::External { .. }, Some(_)) => self.external(stage, replicas, &requests).await,
             };
             match ran {

@@ -55,6 +55,17 @@ impl<'a> Writing<'a> {
         Asked { endpoint: self.endpoint, body, token_ids: None }
     }
 
+    /// A request to a proxy, as a leg that nobody has changed.
+    pub(super) fn plain_leg(&self, request: &Request, id: &str) -> Leg {
+        let asked = self.asked(request);
+        Leg {
+            path: asked.endpoint.path(),
+            request_id: format!("{}{id}", self.id_prefix),
+            headers: Vec::new(),
+            body: asked.body.to_bytes(),
+        }
+    }
+
     /// A leg of a request, ready to be written to an instance.
     pub(super) fn leg(&self, target: &Target, place: usize, leg: &Leg, request: &Request) -> Prepared {
         Prepared {

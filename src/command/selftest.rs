@@ -7,13 +7,13 @@ use crate::load::{KeepText, Live, Load, LoadConfig, Pacing, Pass, Place, ReadLim
 use crate::measure::{
     Distribution, Kind, MeasuringErrors, PromptTokensSource, RequestRecord, Stamps, TrueTimes,
 };
-use crate::runtime::{Clock, Stop, Workers};
+use crate::runtime::{Clock, Workers, lock};
 use crate::sim::Truth;
 use crate::wire::openai::{BodyOptions, ChatContent, TokensField};
 use crate::wire::{Endpoint, Target};
 use crate::workload::{Prompt, Request};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Requests of a rung start over so long.
@@ -44,8 +44,8 @@ pub(super) async fn selftest(plan: SelftestPlan, world: &mut Surroundings) -> Re
         let rung = climb(&plan, streams, world).await?;
         let fault = fault(&plan, &rung);
         world.print(&line(&rung, fault.as_deref()))?;
-        if world.interrupt.signal().asked() != Stop::No {
-            return Ok(Exit::Interrupted);
+        if let Some(exit) = world.interrupt.exit() {
+            return Ok(exit);
         }
         match fault {
             None => best = Some(rung),
@@ -67,14 +67,14 @@ async fn climb(plan: &SelftestPlan, streams: u32, world: &Surroundings) -> Resul
     let died = |error| Error::new(Exit::Aborted, "the load ended early").caused_by(error);
     let config = load_config(&server, world);
     let sink = Arc::new(move |batch: Vec<RequestRecord>| {
-        kept.lock().unwrap_or_else(PoisonError::into_inner).extend(batch);
+        lock(&kept).extend(batch);
     });
     let mut load =
         Load::start(config, Arc::new(Live::default()), &(sink as crate::load::Sink)).map_err(died)?;
     let sent = load.pass(pass(plan, streams, &server)?, world.interrupt.signal()).await.map_err(died)?;
     load.finish().await.map_err(died)?;
     let truths = truths(&server.end().await?);
-    let records = std::mem::take(&mut *records.lock().unwrap_or_else(PoisonError::into_inner));
+    let records = std::mem::take(&mut *lock(&records));
     let events: usize = records.iter().map(|record| record.events.len()).sum();
     let longest = sent.end.seconds_since(sent.start) - START_S;
     Ok(Rung {
@@ -183,19 +183,15 @@ fn fault(plan: &SelftestPlan, rung: &Rung) -> Option<String> {
         ("ITL", &errors.itl_ms, itl_bound(plan, rung.stamps)),
     ];
     bounds.into_iter().find_map(|(name, values, bound)| {
-        let p99 = p99(values)?;
+        let p99 = values.value(99.0)?;
         (bound < p99).then(|| format!("{name} {p99:.3} ms off at p99, bound {bound}"))
     })
-}
-
-fn p99(values: &Distribution) -> Option<f64> {
-    values.percentile(99.0).and_then(|percentile| percentile.value)
 }
 
 fn line(rung: &Rung, fault: Option<&str>) -> String {
     let pair = |values: &Distribution| {
         let figure = |value: Option<f64>| value.map_or("–".to_owned(), |ms| format!("{ms:.3}"));
-        format!("{:>8} {:>6}", figure(values.median), figure(p99(values)))
+        format!("{:>8} {:>6}", figure(values.median), figure(values.value(99.0)))
     };
     let errors = &rung.errors;
     let busiest = rung.busiest.map_or("–".to_owned(), |share| format!("{:.0} %", 100.0 * share));

@@ -199,20 +199,12 @@ async fn reach(
 ) -> Result<Reached, Error> {
     match &plan.target {
         TargetPlan::Embedded(sim) => {
-            let mut sim = (**sim).clone();
-            sim.config.wall_anchor_unix_us = u64::try_from(started.timestamp().as_microsecond()).unwrap_or(0);
             let model = sim.config.model.clone();
-            let bound = Bound::bind(&sim)?;
+            let bound = Bound::bind(sim)?;
             let fronts = bound.fronts();
-            let direct = plan.direct.as_ref().map(|direct| behind(direct, &sim, &bound)).transpose()?;
-            let embedded = bound.start(&sim, clock, None, world.workers)?;
-            let target = Target::parse(&format!("http://{}", fronts[0]));
-            let target = plan.headers.iter().fold(target, |target, (name, value)| {
-                target.and_then(|target| target.with_header(name, value.expose()))
-            });
-            let target = target.map_err(|error| {
-                Error::new(Exit::Preflight, "cannot use the embedded cluster").caused_by(error)
-            })?;
+            let direct = plan.direct.as_ref().map(|direct| behind(direct, plan, sim, &bound)).transpose()?;
+            let embedded = bound.start(sim, started.timestamp(), clock, None, world.workers)?;
+            let Instance { target, .. } = embedded::instance(fronts[0], &plan.headers)?;
             let client =
                 Client::new(&target, fronts[0]).map_err(|error| preflight::no_client(&target, error))?;
             Ok(Reached {
@@ -249,14 +241,9 @@ async fn reach(
 }
 
 /// The embedded cluster's nodes, to be asked without its proxy.
-fn behind(plan: &DirectPlan, sim: &SimPlan, bound: &Bound) -> Result<Direct, Error> {
+fn behind(plan: &DirectPlan, serve: &ServePlan, sim: &SimPlan, bound: &Bound) -> Result<Direct, Error> {
     let instances = |role| {
-        let one = |address| {
-            let target = Target::parse(&format!("http://{address}")).map_err(|error| {
-                Error::new(Exit::Preflight, "cannot use the embedded cluster").caused_by(error)
-            })?;
-            Ok((Instance { node: embedded::node(address), target }, address))
-        };
+        let one = |address| Ok((embedded::instance(address, &serve.headers)?, address));
         bound.of(role).map(one).collect::<Result<Vec<_>, Error>>()
     };
     let (prefill, decode) = (instances(Role::Prefill)?, instances(Role::Decode)?);

@@ -10,10 +10,9 @@ use std::io::Write as _;
 use std::path::Path;
 
 /// Serves until it is asked to stop.
-pub(super) async fn serve_sim(mut plan: SimPlan, world: &mut Surroundings) -> Result<Exit, Error> {
+pub(super) async fn serve_sim(plan: SimPlan, world: &mut Surroundings) -> Result<Exit, Error> {
     let clock = Clock::start();
-    let anchor = (world.wall_clock)().timestamp().as_microsecond();
-    plan.config.wall_anchor_unix_us = u64::try_from(anchor).unwrap_or(0);
+    let started = (world.wall_clock)().timestamp();
     raise_descriptor_limit_fully();
     let truth = plan.truth_log.as_deref().map(truth_sink).transpose()?;
     let bound = Bound::bind(&plan)?;
@@ -27,7 +26,7 @@ pub(super) async fn serve_sim(mut plan: SimPlan, world: &mut Surroundings) -> Re
     }
     // Before the log begins, which may go to standard output as well.
     world.print(&text)?;
-    let embedded = bound.start(&plan, clock, truth, world.workers)?;
+    let embedded = bound.start(&plan, started, clock, truth, world.workers)?;
     let mut stop = world.interrupt.signal();
     stop.reached(Stop::Drain).await;
     let totals = embedded.stop(stop).await;

@@ -83,6 +83,14 @@ impl Interrupt {
     pub fn by(&self) -> Option<InterruptedBy> {
         self.by.lock().ok().and_then(|by| *by)
     }
+
+    /// The exit status of a program that was asked to stop.
+    pub fn exit(&self) -> Option<Exit> {
+        Some(match self.by()? {
+            InterruptedBy::Interrupt => Exit::Interrupted,
+            InterruptedBy::Terminate => Exit::Terminated,
+        })
+    }
 }
 
 impl Surroundings {

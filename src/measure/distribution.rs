@@ -64,6 +64,11 @@ impl Distribution {
     pub fn percentile(&self, p: f64) -> Option<&Percentile> {
         self.percentiles.iter().find(|percentile| percentile.p == p)
     }
+
+    /// The value of the percentile `p`, if it was asked for and there is one.
+    pub fn value(&self, p: f64) -> Option<f64> {
+        self.percentile(p)?.value
+    }
 }
 
 impl Percentile {

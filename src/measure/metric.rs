@@ -1,5 +1,5 @@
-use super::RequestRecord;
 use super::formula::{client_lag, e2el, itl, proxy_time, queue_time, since_due, tpot, ttft};
+use super::{Distribution, RequestRecord};
 
 /// Whose definition of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -212,7 +212,7 @@ pub const METRICS: &[Metric] = &[
         key: "proxy_queue",
         short: "Px queue",
         name: "Proxy: queue",
-        formula: "Server-Timing `queue`: from the request's arrival to the prefill leg's send",
+        formula: "Server-Timing `queue`: from the request's arrival to the first leg's send",
         values: |record, _, sink| one(proxy_time(record, "queue"), sink),
         ..BY_PROXY
     },
@@ -274,6 +274,16 @@ impl Metric {
             (self.values)(record, definition, &mut |value| values.push(value));
         }
         values
+    }
+
+    /// The distribution of the values of many records.
+    pub fn distribution<'a>(
+        &self,
+        records: impl IntoIterator<Item = &'a RequestRecord>,
+        definition: Definition,
+        percentiles: &[f64],
+    ) -> Distribution {
+        Distribution::of(self.collect(records, definition), percentiles)
     }
 }
 

@@ -127,7 +127,7 @@ pub struct NodeShare {
 }
 
 /// Percentiles that the distributions have beside the median.
-const PERCENTILES: [f64; 2] = [90.0, 99.0];
+pub(super) const PERCENTILES: [f64; 2] = [90.0, 99.0];
 
 impl Plateau {
     /// Folds the records of one batch; those that are no replicas are passed over.
@@ -183,11 +183,18 @@ impl Plateau {
     pub fn length_s(&self) -> Option<f64> {
         Some(self.end_s? - self.start_s?)
     }
+
+    /// The batch's step, ms: the median time per output token inside the plateau, or over all where nobody saw the
+    /// streams.
+    pub fn step_ms(&self) -> Option<f64> {
+        self.tpot_ms.median.or(self.tpot_all_ms.median)
+    }
 }
 
-fn of_metric(key: &str, replicas: &[&RequestRecord]) -> Distribution {
-    let values = Metric::find(key).map(|metric| metric.collect(replicas.iter().copied(), Definition::Strict));
-    Distribution::of(values.unwrap_or_default(), &PERCENTILES)
+/// The strict distribution of the metric with this key.
+pub(super) fn of_metric(key: &str, records: &[&RequestRecord]) -> Distribution {
+    let of = |metric: &Metric| metric.distribution(records.iter().copied(), Definition::Strict, &PERCENTILES);
+    Metric::find(key).map(of).unwrap_or_default()
 }
 
 fn with_ramp_and_drain(replicas: &[&RequestRecord], origin: Offset) -> Option<f64> {

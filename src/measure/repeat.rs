@@ -1,7 +1,7 @@
 //! A run of one or more batches of replicas: what was asked for, and what came of each batch. A pure fold.
 
-use super::plateau::{Batch, BatchFault, Observed, Plateau, Prompts};
-use super::{Definition, Distribution, Kind, Metric, RequestRecord, Run};
+use super::plateau::{Batch, BatchFault, Observed, PERCENTILES, Plateau, Prompts, of_metric};
+use super::{Distribution, Kind, RequestRecord, Run};
 use serde::{Deserialize, Serialize};
 
 /// What a run of batches was told.
@@ -80,8 +80,6 @@ pub struct PrefillPhase {
     pub leg_ms: Distribution,
 }
 
-const PERCENTILES: [f64; 2] = [90.0, 99.0];
-
 /// What came of each batch of a run; nothing in a run without any.
 pub(super) fn batches(run: &Run) -> Vec<BatchResult> {
     let Some(facts) = &run.manifest.repeat else { return Vec::new() };
@@ -106,16 +104,13 @@ impl PrefillPhase {
         let prompt_tokens = ok().map(|record| u64::from(record.prompt_tokens)).sum();
         let seconds = Some(last.seconds_since(first)).filter(|&seconds| 0.0 < seconds);
         let leg = |record: &RequestRecord| Some(record.finished.ms_since(record.sent?));
-        let ttft = Metric::find("ttft")
-            .map(|ttft| ttft.collect(all.iter().copied(), Definition::Strict))
-            .unwrap_or_default();
         Some(Self {
             requests: all.len(),
             ok: ok().count(),
             prompt_tokens,
             seconds,
             prompt_tok_per_s: seconds.map(|seconds| prompt_tokens as f64 / seconds),
-            ttft_ms: Distribution::of(ttft, &PERCENTILES),
+            ttft_ms: of_metric("ttft", &all),
             leg_ms: Distribution::of(ok().filter_map(|record| leg(record)).collect(), &PERCENTILES),
         })
     }

@@ -159,7 +159,7 @@ impl Sending {
         let percentiles = run.manifest.settings.all_percentiles();
         let metrics = METRICS.iter().map(|metric| Measured {
             key: metric.key.to_owned(),
-            distribution: Distribution::of(metric.collect(sent(), Definition::Strict), &percentiles),
+            distribution: metric.distribution(sent(), Definition::Strict, &percentiles),
         });
         Steady {
             from_s: from.seconds_since(start),

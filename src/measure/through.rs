@@ -1,7 +1,7 @@
 //! What a proxy costs: the same load, half of it through the proxy and half straight to the instances behind it, request
 //! by request by turns, so that both halves meet the same cluster at the same time.
 
-use super::{Definition, Distribution, Metric, RequestRecord, Run};
+use super::{Definition, Metric, RequestRecord, Run};
 use serde::{Deserialize, Serialize};
 
 /// That a run sent half of its requests through a proxy, and which.
@@ -79,9 +79,8 @@ impl ProxyCost {
 
 fn added(key: &str, through: &[&RequestRecord], direct: &[&RequestRecord]) -> Vec<Added> {
     let Some(metric) = Metric::find(key) else { return Vec::new() };
-    let of = |side: &[&RequestRecord]| {
-        Distribution::of(metric.collect(side.iter().copied(), Definition::Strict), &PERCENTILES)
-    };
+    let of =
+        |side: &[&RequestRecord]| metric.distribution(side.iter().copied(), Definition::Strict, &PERCENTILES);
     let (through, direct) = (of(through), of(direct));
     let one = |p: f64| {
         let (with, without) = (through.percentile(p)?, direct.percentile(p)?);

@@ -63,7 +63,7 @@ impl ClientVerdict {
 
 fn judge_lag(run: &Run, lateness: &Lateness, ttft_ms: Option<f64>) -> Option<(ClientState, String)> {
     let lags = &lateness.client_lag_ms;
-    let p99 = lags.percentile(99.0)?.value?;
+    let p99 = lags.value(99.0)?;
     let degraded = LAG_MS.max(LAG_SHARE * ttft_ms.unwrap_or(0.0));
     let saturated = SATURATED_FACTOR * degraded;
     let state = if p99 <= degraded {

@@ -3,8 +3,7 @@
 use super::http::read_body;
 use super::problem::{Problem, Reply, json_reply};
 use super::{Admin, Proxy};
-use crate::cluster::KvFacts;
-use crate::cluster::{Node, Role};
+use crate::cluster::{KvFacts, Node, Role};
 use hyper::body::Incoming;
 use hyper::{HeaderMap, StatusCode};
 use serde::Deserialize;

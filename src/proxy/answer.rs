@@ -107,7 +107,7 @@ fn parse_head(bytes: &mut Vec<u8>) -> Result<Option<Head>, LegFault> {
 }
 
 impl Answer {
-    pub fn new(read: Read, mut watch: LegWatch, idle: Duration) -> Self {
+    fn new(read: Read, mut watch: LegWatch, idle: Duration) -> Self {
         let Head { status, headers, reader, keep_alive, rest } = read.head;
         watch.head(status);
         let mut body = AnswerBody {
@@ -128,8 +128,32 @@ impl Answer {
         Self { status, headers, body }
     }
 
+    /// What came of a leg that was sent.
+    pub fn of(read: Result<Read, LegFault>, mut watch: LegWatch, idle: Duration) -> Result<Self, LegFault> {
+        match read {
+            Ok(read) => Ok(Self::new(read, watch, idle)),
+            Err(fault) => {
+                watch.fail(&fault);
+                Err(fault)
+            }
+        }
+    }
+
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
+    }
+
+    /// Reads the body whole, up to a limit.
+    pub async fn collect(mut self, longest: usize) -> Result<Vec<u8>, LegFault> {
+        let mut all = Vec::new();
+        while let Some(bytes) = self.body.next().await {
+            all.extend_from_slice(&bytes?);
+            if longest < all.len() {
+                let message = format!("its answer is over {longest} bytes");
+                return Err(LegFault::new(FaultKind::Protocol, message));
+            }
+        }
+        Ok(all)
     }
 
     /// Whether the body is an event stream.

@@ -5,7 +5,7 @@ use super::answer::Answer;
 use super::config::Benchmark;
 use super::forward::leg_head;
 use super::front::Ending;
-use super::instance::{Assigned, lock};
+use super::instance::Assigned;
 use super::journey::{Departure, Journey};
 use super::leg::{FaultKind, LegFault, LegWatch};
 use super::problem::Problem;
@@ -14,7 +14,8 @@ use super::route::Job;
 use super::upstream::{Request, connect, exchange};
 use crate::cluster::Role;
 use crate::measure::{Batch, Offset, Plateau, Prompts, RequestRecord};
-use crate::runtime::Clock;
+use crate::runtime::{Clock, lock};
+use crate::wire::Secret;
 use crate::wire::dialect::Leg;
 use hyper::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
@@ -52,7 +53,7 @@ pub(super) struct Collector {
     batch: Batch,
     /// Length of the prefill leg that came before, in ms.
     prefill_ms: Option<f64>,
-    secrets: Vec<String>,
+    secrets: Vec<Secret>,
     held: Mutex<Held>,
 }
 
@@ -73,13 +74,8 @@ impl Collector {
     }
 
     /// A text without the keys that the batch was sent with.
-    pub fn redacted(&self, mut text: String) -> String {
-        for secret in self.secrets.iter().filter(|secret| !secret.is_empty()) {
-            if text.contains(secret) {
-                text = text.replace(secret, "[redacted]");
-            }
-        }
-        text
+    pub fn redacted(&self, text: String) -> String {
+        self.secrets.iter().fold(text, |text, secret| secret.redact(text))
     }
 
     fn is_done(&self) -> bool {
@@ -184,7 +180,7 @@ impl Drop for Fire {
 /// Replicas with their places and connections, which wait for one word.
 pub(super) struct Ready {
     fire: Fire,
-    leg: Leg,
+    body: Vec<u8>,
     replicas: Vec<Replica>,
 }
 
@@ -201,7 +197,7 @@ async fn prepare(
     proxy: &Arc<Proxy>,
     fire: Fire,
     job: Job,
-    leg: Leg,
+    mut leg: Leg,
     passed: &[u8],
 ) -> Result<Ready, Problem> {
     let places = (0..fire.times).map(|_| proxy.roster.assign(Role::Decode, job)).collect::<Option<Vec<_>>>();
@@ -225,14 +221,15 @@ async fn prepare(
         connections[at] = Some(connection);
     }
     let unopened = || LegFault::new(FaultKind::Connect, "its connection was not opened");
-    let replicas = places.into_iter().zip(connections).enumerate().map(|(at, (place, connection))| {
-        let id = format!("{}-r{}", leg.request_id, at + 1);
-        let own =
-            Leg { request_id: id.clone(), body: Vec::new(), headers: leg.headers.clone(), path: leg.path };
-        let head = leg_head(&own, &place.instance.name, passed, leg.body.len());
-        Replica { place, connection: connection.unwrap_or_else(|| Err(unopened())), id, head }
+    let request_id = leg.request_id.clone();
+    let replicas = places.into_iter().zip(connections).zip(1..).map(|((place, connection), nth)| {
+        leg.request_id = format!("{request_id}-r{nth}");
+        let head = leg_head(&leg, &place.instance.name, passed);
+        let connection = connection.unwrap_or_else(|| Err(unopened()));
+        Replica { place, connection, id: leg.request_id.clone(), head }
     });
-    Ok(Ready { fire, replicas: replicas.collect(), leg })
+    let replicas = replicas.collect();
+    Ok(Ready { fire, replicas, body: leg.body })
 }
 
 impl Journey {
@@ -257,7 +254,7 @@ impl Journey {
         let request = self.decode_request(None)?;
         let mut tap = self.release(ready);
         tap.sent();
-        match self.decoded(&request).await {
+        match self.decoded_here(&request).await {
             Ok(answer) => {
                 tap.head(answer.status, answer.headers.contains_key("content-encoding"));
                 self.tap = Some(Box::new(tap));
@@ -271,15 +268,15 @@ impl Journey {
     }
 
     /// The client's own key, which nobody else may read.
-    fn client_key(&self) -> Option<String> {
-        let lines = String::from_utf8_lossy(&self.passed).into_owned();
-        let value = lines.lines().find_map(|line| line.strip_prefix("authorization: "))?.to_owned();
-        value.rsplit(' ').next().map(str::to_owned)
+    fn client_key(&self) -> Option<Secret> {
+        let lines = String::from_utf8_lossy(&self.passed);
+        let value = lines.lines().find_map(|line| line.strip_prefix("authorization: "))?;
+        value.rsplit(' ').next().map(Secret::new)
     }
 
     /// Releases all replicas at once; the recorder is for this request's own decode leg, which is one of them.
     fn release(&self, ready: Ready) -> Recorder {
-        let Ready { fire, leg, replicas } = ready;
+        let Ready { fire, body, replicas } = ready;
         let proxy = &self.proxy;
         let told = |key: &str| self.asked.body.get::<u32>(key);
         let wanted = Wanted {
@@ -290,9 +287,7 @@ impl Journey {
         let nodes =
             proxy.roster.instances(Role::Decode).iter().map(|instance| instance.name.clone()).collect();
         let batch = Batch { expected: replicas.len() + 1, prompts: Prompts::Same, nodes, decode_side: None };
-        let mut secrets: Vec<String> =
-            proxy.config.instance_key.iter().map(|key| key.expose().to_owned()).collect();
-        secrets.extend(self.client_key());
+        let secrets = proxy.config.instance_key.iter().cloned().chain(self.client_key()).collect();
         let collector = Arc::new(Collector {
             clock: proxy.clock,
             batch,
@@ -305,7 +300,7 @@ impl Journey {
         let record =
             |i: u32, id: String, node: &str| Recorder::new(Arc::clone(&collector), i, id, node, wanted, at);
         let own = record(0, self.request_id.clone(), &self.decode.instance.name);
-        let body: Arc<[u8]> = leg.body.into();
+        let body: Arc<[u8]> = body.into();
         let (go, going) = watch::channel(false);
         for (i, replica) in (1..).zip(replicas) {
             let recorder = record(i, replica.id.clone(), &replica.place.instance.name);
@@ -332,7 +327,7 @@ async fn fly(
     let Replica { place, connection, head, .. } = replica;
     // The sender has said so or is gone, having said so.
     let _ = going.wait_for(|go| *go).await;
-    let mut watch = LegWatch::start(&place.instance);
+    let watch = LegWatch::start(&place.instance);
     let timeouts = proxy.config.timeouts;
     recorder.sent();
     let request = Request { head: &head, body: &body };
@@ -340,12 +335,9 @@ async fn fly(
         Ok(connection) => exchange(connection, &request, &timeouts).await.map_err(|failure| failure.fault),
         Err(fault) => Err(fault),
     };
-    let mut answer = match answered {
-        Ok(read) => Answer::new(read, watch, timeouts.idle),
-        Err(fault) => {
-            watch.fail(&fault);
-            return recorder.fail(&fault);
-        }
+    let mut answer = match Answer::of(answered, watch, timeouts.idle) {
+        Ok(answer) => answer,
+        Err(fault) => return recorder.fail(&fault),
     };
     recorder.head(answer.status, answer.headers.contains_key("content-encoding"));
     loop {

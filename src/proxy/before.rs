@@ -1,6 +1,5 @@
 //! What has to be known before the first leg: token ids, engines, notifications to expect.
 
-use super::health::collect;
 use super::journey::Journey;
 use super::leg::{FaultKind, LegFault};
 use super::notices::Waiting;
@@ -28,7 +27,7 @@ impl Journey {
             return Ok(());
         };
         let leg = Leg { path, request_id: self.request_id.clone(), headers: Vec::new(), body };
-        let head = forward::leg_head(&leg, &self.prefill.instance.name, &self.passed, leg.body.len());
+        let head = forward::leg_head(&leg, &self.prefill.instance.name, &self.passed);
         let ids = self
             .token_ids(&Request { head: &head, body: &leg.body })
             .await
@@ -40,7 +39,7 @@ impl Journey {
     async fn token_ids(&self, request: &Request<'_>) -> Result<Vec<u32>, LegFault> {
         let answer = ask(&self.prefill.instance, request, &self.proxy.config.timeouts).await?;
         let (status, good) = (answer.status, answer.is_success());
-        let body = collect(answer, LONGEST).await?;
+        let body = answer.collect(LONGEST).await?;
         let ids = Object::parse(&body).ok().filter(|_| good).and_then(|said| said.get("tokens"));
         ids.ok_or_else(|| {
             LegFault::new(FaultKind::Protocol, format!("/tokenize answered {status} and no list `tokens`"))
@@ -85,7 +84,7 @@ pub(super) async fn learn_engine(proxy: &Proxy, instance: &Arc<Instance>) -> Res
     let head = forward::get_head(path, &server.name, "");
     let told = async {
         let answer = ask(&server, &Request::bare(&head), &proxy.config.timeouts).await?;
-        collect(answer, LONGEST).await
+        answer.collect(LONGEST).await
     };
     let bytes = told.await.map_err(|fault| format!("bootstrap server {authority}: {fault}"))?;
     let engines = engines(&bytes).map_err(|error| format!("bootstrap server {authority}: {error}"))?;

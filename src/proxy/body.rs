@@ -128,26 +128,27 @@ impl Relay {
         }
         let ahead = self.ahead.take().map(|bytes| Poll::Ready(Some(Ok(bytes))));
         let piece = ready!(ahead.unwrap_or_else(|| self.answer.poll_data(context)));
-        match (&piece, &mut self.tap) {
-            (Some(Ok(bytes)), Some(tap)) => tap.body(bytes),
-            (Some(Err(fault)), Some(tap)) => tap.fail(fault),
-            _ => {}
-        }
-        if self.is_read() && !matches!(piece, Some(Err(_))) {
-            self.tap.iter_mut().for_each(|tap| tap.whole());
-        }
         match &piece {
-            Some(Ok(_)) => {
+            Some(Ok(bytes)) => {
                 // The decode instance speaks: it has what the prefill instance held for it.
                 self.assigned.iter_mut().for_each(Assigned::released);
+                self.tap.iter_mut().for_each(|tap| tap.body(bytes));
                 if self.is_read() {
-                    self.visit.end(Ending::Ok);
+                    self.whole();
                 }
             }
-            Some(Err(_)) => self.visit.end(Ending::Broken),
-            None => self.visit.end(Ending::Ok),
+            Some(Err(fault)) => {
+                self.tap.iter_mut().for_each(|tap| tap.fail(fault));
+                self.visit.end(Ending::Broken);
+            }
+            None => self.whole(),
         }
         Poll::Ready(piece)
+    }
+
+    fn whole(&mut self) {
+        self.tap.iter_mut().for_each(|tap| tap.whole());
+        self.visit.end(Ending::Ok);
     }
 }
 

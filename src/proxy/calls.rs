@@ -1,4 +1,4 @@
-use super::instance::lock;
+use crate::runtime::lock;
 use serde_json::value::RawValue;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

@@ -2,7 +2,6 @@
 
 use super::Proxy;
 use super::forward::{leg_head, passed_lines};
-use super::health::collect;
 use super::http::read_body;
 use super::instance::Instance;
 use super::leg::LegFault;
@@ -33,11 +32,11 @@ async fn post(
     leg: &Leg,
     passed: &[u8],
 ) -> Result<(u16, Vec<u8>), LegFault> {
-    let head = leg_head(leg, &instance.name, passed, leg.body.len());
+    let head = leg_head(leg, &instance.name, passed);
     let request = Request { head: &head, body: &leg.body };
     let answer = ask(instance, &request, &proxy.config.timeouts).await?;
     let status = answer.status;
-    Ok((status, collect(answer, LONGEST).await?))
+    Ok((status, answer.collect(LONGEST).await?))
 }
 
 /// `/tokenize`: a prefill instance that is up answers it.
@@ -64,9 +63,10 @@ const LONGEST_RESET: Duration = Duration::from_secs(30);
 
 /// A text without the instances' key: an instance may quote it, and the client must not see it.
 pub(super) fn without_key(proxy: &Proxy, text: &str) -> String {
+    let text = text.to_owned();
     match &proxy.config.instance_key {
-        Some(key) => text.replace(key.expose(), "[redacted]"),
-        None => text.to_owned(),
+        Some(key) => key.redact(text),
+        None => text,
     }
 }
 

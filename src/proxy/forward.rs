@@ -75,9 +75,8 @@ pub(super) fn get_head(path: &str, host: &str, lines: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n{lines}accept-encoding: identity\r\n\r\n").into_bytes()
 }
 
-/// The head of a leg whose body has so many bytes: its own headers before those of the client, which do not come
-/// twice.
-pub(super) fn leg_head(leg: &Leg, host: &str, passed: &[u8], body_bytes: usize) -> Vec<u8> {
+/// The head of a leg: its own headers before those of the client, which do not come twice.
+pub(super) fn leg_head(leg: &Leg, host: &str, passed: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(passed.len() + 512);
     for part in ["POST ", leg.path, " HTTP/1.1\r\nhost: ", host] {
         bytes.extend_from_slice(part.as_bytes());
@@ -98,7 +97,7 @@ pub(super) fn leg_head(leg: &Leg, host: &str, passed: &[u8], body_bytes: usize) 
             bytes.extend_from_slice(line);
         }
     }
-    let end = format!("accept-encoding: identity\r\ncontent-length: {body_bytes}\r\n\r\n");
+    let end = format!("accept-encoding: identity\r\ncontent-length: {}\r\n\r\n", leg.body.len());
     bytes.extend_from_slice(end.as_bytes());
     bytes
 }
@@ -154,7 +153,7 @@ mod tests {
             headers: vec![("x-data-parallel-rank", "2".to_owned())],
             body: b"{}".to_vec(),
         };
-        let bytes = leg_head(&leg, "p:1", b"X-Data-Parallel-Rank: 9\r\nx-data: 1\r\n", leg.body.len());
+        let bytes = leg_head(&leg, "p:1", b"X-Data-Parallel-Rank: 9\r\nx-data: 1\r\n");
         let text = String::from_utf8(bytes).unwrap();
         assert_eq!(
             text,

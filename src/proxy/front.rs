@@ -1,5 +1,5 @@
 use super::Totals;
-use super::instance::lock;
+use crate::runtime::lock;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
@@ -38,25 +38,18 @@ impl Ending {
 }
 
 impl Totals {
-    pub(super) fn of(&self, ending: Ending) -> u64 {
-        match ending {
-            Ending::Ok => self.ok,
-            Ending::Refused => self.refused,
-            Ending::Passed => self.upstream_status,
-            Ending::Failed => self.leg_failed,
-            Ending::Broken => self.broken,
-            Ending::Aborted => self.aborted_by_client,
-        }
+    pub(super) fn of(mut self, ending: Ending) -> u64 {
+        *self.place(ending)
     }
 
-    fn count(&mut self, ending: Ending) {
+    fn place(&mut self, ending: Ending) -> &mut u64 {
         match ending {
-            Ending::Ok => self.ok += 1,
-            Ending::Refused => self.refused += 1,
-            Ending::Passed => self.upstream_status += 1,
-            Ending::Failed => self.leg_failed += 1,
-            Ending::Broken => self.broken += 1,
-            Ending::Aborted => self.aborted_by_client += 1,
+            Ending::Ok => &mut self.ok,
+            Ending::Refused => &mut self.refused,
+            Ending::Passed => &mut self.upstream_status,
+            Ending::Failed => &mut self.leg_failed,
+            Ending::Broken => &mut self.broken,
+            Ending::Aborted => &mut self.aborted_by_client,
         }
     }
 }
@@ -105,6 +98,6 @@ impl Visit {
 impl Drop for Visit {
     fn drop(&mut self) {
         self.front.in_flight.fetch_sub(1, Relaxed);
-        lock(&self.front.totals).count(self.ended.unwrap_or(Ending::Aborted));
+        *lock(&self.front.totals).place(self.ended.unwrap_or(Ending::Aborted)) += 1;
     }
 }

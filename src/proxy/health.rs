@@ -1,7 +1,6 @@
 //! Watches instances: one task each, which asks `/health` in turn, or at once when a leg to the instance failed.
 
 use super::Proxy;
-use super::answer::Answer;
 use super::before::learn_engine;
 use super::forward::get_head;
 use super::instance::Instance;
@@ -17,6 +16,7 @@ const LONGEST: usize = 1 << 20;
 pub(super) async fn watch(proxy: Arc<Proxy>, instance: Arc<Instance>) {
     let health = proxy.config.health;
     while !instance.is_removed() {
+        instance.pool.sweep();
         let checked = timeout(health.timeout, check(&proxy, &instance)).await;
         let checked =
             checked.unwrap_or_else(|_| Err(format!("no answer to /health within {:?}", health.timeout)));
@@ -89,18 +89,5 @@ pub(super) async fn get(proxy: &Proxy, instance: &Arc<Instance>, path: &str) -> 
     if !answer.is_success() {
         return None;
     }
-    collect(answer, LONGEST).await.ok()
-}
-
-/// Reads a body whole, up to a limit.
-pub(super) async fn collect(mut answer: Answer, longest: usize) -> Result<Vec<u8>, super::leg::LegFault> {
-    let mut all = Vec::new();
-    while let Some(bytes) = answer.body.next().await {
-        all.extend_from_slice(&bytes?);
-        if longest < all.len() {
-            let message = format!("its answer is over {longest} bytes");
-            return Err(super::leg::LegFault::new(super::leg::FaultKind::Protocol, message));
-        }
-    }
-    Ok(all)
+    answer.collect(LONGEST).await.ok()
 }

@@ -2,7 +2,8 @@ use super::leg::LegStats;
 use super::route::{Candidate, Job};
 use super::upstream::Pool;
 use crate::cluster::{Node, Role};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::runtime::lock;
+use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 
 /// Whether an instance takes requests.
@@ -63,11 +64,6 @@ struct Load {
     active: f64,
     holding: u32,
     kv: f64,
-}
-
-/// A value behind a lock that nobody holds across a wait; a panic elsewhere leaves it as good as it was.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Instance {

@@ -3,7 +3,6 @@
 use super::answer::{Answer, AnswerBody};
 use super::body::{ReplyBody, Source};
 use super::front::Ending;
-use super::health::collect;
 use super::journey::{Departure, Journey};
 use super::leg::{FaultKind, LegFault};
 use super::notices::Waiting;
@@ -76,8 +75,7 @@ impl Journey {
             Ok(bytes) => Object::parse(&bytes).unwrap_or_default(),
             Err(fault) => return self.prefill_failed(LegEnd::Fault(fault)).await,
         };
-        self.timing.prefill_ended = Some(Instant::now());
-        self.prefill.worked();
+        self.prefill_over();
         if let Some(reply) = self.prefill_alone(Some(&answer)) {
             return Ok(reply);
         }
@@ -104,21 +102,17 @@ impl Journey {
             let problem = self.failed(Role::Prefill, &fault);
             return (self, Err(problem));
         }
-        let request = match self.decode_request(answer.as_ref()) {
-            Ok(request) => request,
-            Err(problem) => return (self, Err(problem)),
-        };
-        let answered = self.decoded(&request).await;
+        let answered = self.decoded(answer.as_ref()).await;
         // The prompt is not carried through the whole answer.
         self.asked.body = Object::default();
         self.asked.token_ids = None;
-        let answered = answered.and_then(|answer| match answer.is_success() {
-            true => Ok(answer),
-            false => {
-                Err(LegFault::new(FaultKind::Protocol, format!("it answered with status {}", answer.status)))
+        let answered = match answered {
+            Ok(answer) if !answer.is_success() => {
+                let what = format!("it answered with status {}", answer.status);
+                Err(self.failed(Role::Decode, &LegFault::new(FaultKind::Protocol, what)))
             }
-        });
-        let answered = answered.map_err(|fault| self.failed(Role::Decode, &fault));
+            answered => answered,
+        };
         (self, answered)
     }
 
@@ -135,7 +129,7 @@ impl Journey {
 
     /// One answer of both, to a client that wants no stream.
     pub(super) async fn whole_of_both(mut self, first: &Object, decode: Answer) -> Departure {
-        let read = collect(decode, LONGEST_ANSWER).await;
+        let read = decode.collect(LONGEST_ANSWER).await;
         let decode = read.and_then(|bytes| {
             let parsed = Object::parse(&bytes);
             parsed.map_err(|error| {
@@ -200,6 +194,10 @@ impl Joined {
                         self.stage = Stage::Decode(body, journey);
                         return Poll::Pending;
                     };
+                    if self.joiner.passes() && matches!(read, Some(Ok(_))) {
+                        self.stage = Stage::Decode(body, journey);
+                        return Poll::Ready(read);
+                    }
                     self.decode(read, body, journey);
                 }
             }
@@ -226,8 +224,7 @@ impl Joined {
                     return self
                         .break_off(journey, LegFault::new(FaultKind::Protocol, "an error in its stream"));
                 }
-                journey.timing.prefill_ended = Some(Instant::now());
-                journey.prefill.worked();
+                journey.prefill_over();
                 self.stage = Stage::Between(Box::pin(journey.decode_behind(None, notice)));
             }
         }

@@ -8,7 +8,6 @@ use super::body::{Beside, Relay, ReplyBody, Source};
 use super::fan::without_key;
 use super::forward::passed_headers;
 use super::front::{Ending, Visit};
-use super::health::collect;
 use super::instance::Assigned;
 use super::leg::{FaultKind, LegFault};
 use super::prefill::{LegEnd, Prefill, Written, prefill};
@@ -26,6 +25,7 @@ use hyper::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Response, StatusCode};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use tokio::time::Instant;
 
 /// Longest error of an instance that is read whole.
@@ -82,8 +82,7 @@ impl Journey {
             return Ok(reply);
         }
         self.noticed(notice).await.map_err(|fault| self.failed(Role::Prefill, &fault))?;
-        let request = self.decode_request(answer.as_ref())?;
-        let answered = self.decoded(&request).await.map_err(|fault| self.failed(Role::Decode, &fault))?;
+        let answered = self.decoded(answer.as_ref()).await?;
         match answer.filter(|_| self.proxy.config.dialect.continues_prefill() && answered.is_success()) {
             Some(first) => self.whole_of_both(&first, answered).await,
             None => Ok(self.relay(answered, None, None).await),
@@ -103,14 +102,44 @@ impl Journey {
                 () = warm(&self.decode.instance, &timeouts) => leg.await,
             }
         };
-        self.timing.prefill_ended = Some(Instant::now());
-        self.prefill.worked();
+        self.prefill_over();
         ended
     }
 
-    /// Sends the decode leg; the head of its answer.
-    pub(super) async fn decoded(&mut self, request: &Written) -> Result<Answer, LegFault> {
-        self.timing.decode_sent = Some(Instant::now());
+    /// The prefill leg has ended, however it did.
+    pub(super) fn prefill_over(&mut self) {
+        self.timing.prefill_ended = Some(Instant::now());
+        self.prefill.worked();
+    }
+
+    /// The decode leg behind a prefill leg, at its instance, or once at another where that one takes no connection and
+    /// the KV is not bound to it; the head of its answer.
+    pub(super) async fn decoded(&mut self, answer: Option<&Object>) -> Result<Answer, Problem> {
+        let request = self.decode_request(answer)?;
+        let mut answered = self.decoded_here(&request).await;
+        if let Err(LegFault { kind: FaultKind::Connect, .. }) = answered
+            && let Some(request) = self.moved(answer)
+        {
+            answered = self.decoded_here(&request?).await;
+        }
+        answered.map_err(|fault| self.failed(Role::Decode, &fault))
+    }
+
+    /// Gives the request another decode instance, and makes its leg for that; `None` where there is none, or the KV is
+    /// where no other instance finds it.
+    fn moved(&mut self, answer: Option<&Object>) -> Option<Result<Written, Problem>> {
+        let config = &self.proxy.config;
+        let free = config.dialect.any_can_decode(config.kv_notify.is_some());
+        // The one that took no connection is down by now.
+        let other = free.then(|| self.proxy.roster.assign(Role::Decode, self.job)).flatten()?;
+        self.decode.instance.stats.moved.fetch_add(1, Relaxed);
+        self.decode = other;
+        Some(self.decode_request(answer))
+    }
+
+    /// Sends the decode leg to its instance; the head of its answer.
+    pub(super) async fn decoded_here(&mut self, request: &Written) -> Result<Answer, LegFault> {
+        self.timing.decode_sent.get_or_insert_with(Instant::now);
         let answered = call(&self.decode.instance, &request.request(), &self.proxy.config.timeouts).await;
         self.timing.decode_head = Some(Instant::now());
         answered
@@ -133,8 +162,7 @@ impl Journey {
                 biased;
                 ended = &mut leg, if !prefilled => {
                     prefilled = true;
-                    self.timing.prefill_ended = Some(Instant::now());
-                    self.prefill.worked();
+                    self.prefill_over();
                     if let Err(end) = ended {
                         return self.prefill_failed(end).await;
                     }
@@ -149,8 +177,7 @@ impl Journey {
                 biased;
                 ended = &mut leg => {
                     prefilled = true;
-                    self.timing.prefill_ended = Some(Instant::now());
-                    self.prefill.worked();
+                    self.prefill_over();
                     if let Err(end) = ended {
                         return self.prefill_failed(end).await;
                     }
@@ -291,8 +318,8 @@ impl Journey {
     async fn depart_without(mut self, key: &Secret, mut answer: Answer) -> Reply {
         let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
         let headers = self.told(passed_headers(std::mem::take(&mut answer.headers)));
-        let body = match collect(answer, LONGEST_ERROR).await {
-            Ok(body) => String::from_utf8_lossy(&body).replace(key.expose(), "[redacted]"),
+        let body = match answer.collect(LONGEST_ERROR).await {
+            Ok(body) => key.redact(String::from_utf8_lossy(&body).into_owned()),
             Err(fault) => format!("(the rest is missing: {fault})"),
         };
         if let Some(tap) = &mut self.tap {

@@ -1,4 +1,5 @@
-use super::instance::{Instance, lock};
+use super::instance::Instance;
+use crate::runtime::lock;
 use crate::wire::prometheus::Histogram;
 use memchr::memmem;
 use std::collections::BTreeMap;
@@ -68,6 +69,8 @@ pub(super) struct LegStats {
     /// Blank lines in event streams: events.
     pub events: AtomicU64,
     pub stale_retries: AtomicU64,
+    /// Legs that went elsewhere because the instance took no connection.
+    pub moved: AtomicU64,
     told: Mutex<Told>,
 }
 
@@ -94,6 +97,7 @@ impl Default for LegStats {
             bytes: AtomicU64::new(0),
             events: AtomicU64::new(0),
             stale_retries: AtomicU64::new(0),
+            moved: AtomicU64::new(0),
             told: Mutex::new(Told {
                 ended: BTreeMap::new(),
                 connect: histogram(),

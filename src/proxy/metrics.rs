@@ -69,7 +69,7 @@ fn legs(writer: &mut Writer, proxy: &Proxy) {
             writer.sample(name, &[("role", role), ("instance", &instance.name)], value(instance));
         }
     };
-    let gauges: [InstanceNumber; 3] = [
+    let gauges: [InstanceNumber; 4] = [
         ("pdbench_proxy_instance_up", "1 while the instance takes requests.", |instance| {
             f64::from(instance.state().0 == State::Up)
         }),
@@ -79,12 +79,15 @@ fn legs(writer: &mut Writer, proxy: &Proxy) {
         ("pdbench_proxy_legs_in_flight", "Legs sent to the instance and not ended.", |instance| {
             f64::from(instance.stats.in_flight.load(Relaxed))
         }),
+        ("pdbench_proxy_idle_connections", "Connections to the instance that are kept open.", |instance| {
+            instance.pool.len() as f64
+        }),
     ];
     for (name, help, value) in gauges {
         writer.family(name, Kind::Gauge, help);
         each(writer, name, value);
     }
-    let counters: [InstanceNumber; 3] = [
+    let counters: [InstanceNumber; 4] = [
         ("pdbench_proxy_leg_bytes_total", "Bytes of answers' bodies read from the instance.", |instance| {
             instance.stats.bytes.load(Relaxed) as f64
         }),
@@ -95,6 +98,11 @@ fn legs(writer: &mut Writer, proxy: &Proxy) {
             "pdbench_proxy_leg_stale_retries_total",
             "Legs sent again because their kept-alive connection had been closed.",
             |instance| instance.stats.stale_retries.load(Relaxed) as f64,
+        ),
+        (
+            "pdbench_proxy_legs_moved_total",
+            "Legs sent to another instance because this one took no connection.",
+            |instance| instance.stats.moved.load(Relaxed) as f64,
         ),
     ];
     for (name, help, value) in counters {

@@ -39,11 +39,10 @@ pub use config::{Admin, Benchmark, Config, FirstToken, Health, Timeouts, Trigger
 pub use route::Policy;
 
 use crate::cluster::{Node, Role};
-use crate::runtime::{Clock, StopSignal};
+use crate::runtime::{Clock, StopSignal, lock};
 use batch::Bench;
 use calls::Calls;
 use front::Front;
-use instance::lock;
 use notices::Notices;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64Mcg;

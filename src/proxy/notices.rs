@@ -1,7 +1,7 @@
 //! Notifications that prefill instances push when the KV of a request is at its decode instance (LMCache, by ZMQ).
 
 use super::Proxy;
-use super::instance::lock;
+use crate::runtime::lock;
 use crate::wire::dialect::Notice;
 use crate::wire::zmtp::{Connection, SocketType, greeting, notified};
 use std::collections::HashMap;

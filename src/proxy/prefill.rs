@@ -3,7 +3,6 @@
 use super::answer::Answer;
 use super::config::Timeouts;
 use super::forward::leg_head;
-use super::health::collect;
 use super::instance::Instance;
 use super::leg::{FaultKind, LegFault};
 use super::problem::Problem;
@@ -38,7 +37,7 @@ pub(super) struct Written {
 
 impl Written {
     pub fn new(leg: Leg, instance: &Instance, passed: &[u8]) -> Self {
-        Self { head: leg_head(&leg, &instance.name, passed, leg.body.len()), body: leg.body }
+        Self { head: leg_head(&leg, &instance.name, passed), body: leg.body }
     }
 
     pub fn request(&self) -> Request<'_> {
@@ -103,7 +102,7 @@ async fn drain(mut answer: Answer) -> Result<Vec<u8>, LegFault> {
 
 /// Reads an answer that is no stream; `null`, nothing and errors fail the leg.
 async fn whole(answer: Answer) -> Result<Vec<u8>, LegFault> {
-    let body = collect(answer, LONGEST).await?;
+    let body = answer.collect(LONGEST).await?;
     match (Object::parse(&body), read_answer(&body)) {
         (Ok(object), _) if !object.has("error") => Ok(body),
         (_, Said::Error(error)) => Err(disguised(&error.message)),

@@ -1,6 +1,7 @@
-use super::instance::{Assigned, Instance, lock};
+use super::instance::{Assigned, Instance};
 use super::route::{Candidate, Job, Policy, State, choose};
 use crate::cluster::{Node, Role};
+use crate::runtime::lock;
 use std::sync::{Arc, Mutex};
 
 /// The instances of both roles, and whose turn it is.

@@ -3,9 +3,10 @@
 
 use super::answer::{Answer, read_head};
 use super::config::Timeouts;
-use super::instance::{Instance, lock};
+use super::instance::Instance;
 use super::leg::{FaultKind, LegFault, LegWatch};
 use crate::cluster::Node;
+use crate::runtime::lock;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -15,6 +16,8 @@ use tokio::time::{Instant, timeout};
 
 /// Most idle connections kept to one instance.
 const MOST_IDLE: usize = 4096;
+/// Longest that one is kept without use.
+const LONGEST_IDLE: Duration = Duration::from_secs(60);
 /// A kept-alive connection that closes within this after a send had been closed before it.
 const STALE_WITHIN: Duration = Duration::from_secs(1);
 
@@ -39,7 +42,8 @@ pub(super) struct Pool(Mutex<Idle>);
 
 #[derive(Debug, Default)]
 struct Idle {
-    connections: Vec<TcpStream>,
+    /// With the instant since which each is idle.
+    connections: Vec<(Instant, TcpStream)>,
     closed: bool,
 }
 
@@ -49,9 +53,8 @@ impl Pool {
     fn take(&self) -> (Option<TcpStream>, bool) {
         let mut idle = lock(&self.0);
         let mut closed = false;
-        while let Some(connection) = idle.connections.pop() {
-            let quiet = connection.try_read(&mut [0]);
-            if matches!(quiet, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
+        while let Some((_, connection)) = idle.connections.pop() {
+            if is_quiet(&connection) {
                 return (Some(connection), closed);
             }
             closed = true;
@@ -59,16 +62,23 @@ impl Pool {
         (None, closed)
     }
 
+    /// Drops those that the instance is done with, and those that nobody needed for a minute.
+    pub fn sweep(&self) {
+        lock(&self.0)
+            .connections
+            .retain(|(since, connection)| since.elapsed() < LONGEST_IDLE && is_quiet(connection));
+    }
+
     /// Takes a connection into keeping.
     pub fn put(&self, connection: TcpStream) {
         let mut idle = lock(&self.0);
         if idle.connections.len() < MOST_IDLE && !idle.closed {
-            idle.connections.push(connection);
+            idle.connections.push((Instant::now(), connection));
         }
     }
 
-    pub fn is_empty(&self) -> bool {
-        lock(&self.0).connections.is_empty()
+    pub fn len(&self) -> usize {
+        lock(&self.0).connections.len()
     }
 
     pub fn clear(&self) {
@@ -81,6 +91,11 @@ impl Pool {
         idle.closed = true;
         idle.connections.clear();
     }
+}
+
+/// Whether the other side has said nothing, not even that it closed.
+fn is_quiet(connection: &TcpStream) -> bool {
+    matches!(connection.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
 /// Sends `request`, head and body, and waits for the head of the answer. Only where a kept-alive connection turns out
@@ -103,7 +118,7 @@ pub(super) async fn ask(
 }
 
 async fn watched_call(
-    mut watch: LegWatch,
+    watch: LegWatch,
     request: &Request<'_>,
     timeouts: &Timeouts,
 ) -> Result<Answer, LegFault> {
@@ -116,16 +131,14 @@ async fn watched_call(
     if let Some(kept) = kept {
         let sent = Instant::now();
         match exchange(kept, request, timeouts).await {
-            Ok(read) => return Ok(Answer::new(read, watch, timeouts.idle)),
             Err(Failure { fault, untouched })
                 if untouched && fault.kind == FaultKind::Cut && sent.elapsed() < STALE_WITHIN =>
             {
                 instance.stats.stale_retries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 instance.suspicion.notify_one();
             }
-            Err(Failure { fault, .. }) => {
-                watch.fail(&fault);
-                return Err(fault);
+            answered => {
+                return Answer::of(answered.map_err(|failure| failure.fault), watch, timeouts.idle);
             }
         }
     }
@@ -133,18 +146,12 @@ async fn watched_call(
         Ok(fresh) => exchange(fresh, request, timeouts).await.map_err(|failure| failure.fault),
         Err(fault) => Err(fault),
     };
-    match answered {
-        Ok(read) => Ok(Answer::new(read, watch, timeouts.idle)),
-        Err(fault) => {
-            watch.fail(&fault);
-            Err(fault)
-        }
-    }
+    Answer::of(answered, watch, timeouts.idle)
 }
 
 /// Opens a connection ahead where none is idle, so that a leg to come finds one.
 pub(super) async fn warm(instance: &Arc<Instance>, timeouts: &Timeouts) {
-    if instance.pool.is_empty()
+    if instance.pool.len() == 0
         && let Ok(connection) = connect(instance, timeouts.connect).await
     {
         instance.pool.put(connection);

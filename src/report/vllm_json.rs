@@ -255,7 +255,7 @@ fn statistics(reported: &Reported<'_>) -> Vec<(String, Value)> {
         put("median", distribution.median);
         put("std", distribution.std);
         for &p in &settings.percentiles {
-            let value = distribution.percentile(p).and_then(|percentile| percentile.value);
+            let value = distribution.value(p);
             put(&format!("p{}", bare(p)), value);
         }
     }

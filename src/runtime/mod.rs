@@ -3,11 +3,13 @@
 //! Deliberately absent: thread pools and work stealing.
 
 mod clock;
+mod locking;
 mod serving;
 mod stop;
 mod workers;
 
 pub use clock::Clock;
+pub use locking::lock;
 pub use serving::serve;
 pub use stop::{Stop, StopHandle, StopSignal, stop_channel};
 pub use workers::{Worker, Workers};

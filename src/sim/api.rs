@@ -4,11 +4,12 @@
 
 use super::Config;
 use super::answer::Limits;
-use super::events::{Endpoint, UsageIn};
+use super::events::UsageIn;
 use super::handoff::KvParams;
 use super::known::{Asked, Known};
 use super::likelihood;
 use super::prompt::{Prompt, token_ids};
+use crate::wire::Endpoint;
 use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};

@@ -9,8 +9,9 @@ use super::pool::{Blocks, Pool};
 use super::sequence::{Job, Sequence};
 use super::truth::TruthLog;
 use super::{Config, Cost, Emission};
+use crate::runtime;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -27,7 +28,7 @@ impl SharedPool {
 
     /// The pool itself.
     pub fn lock(&self) -> MutexGuard<'_, Pool> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        runtime::lock(&self.0)
     }
 }
 
@@ -94,7 +95,6 @@ impl Engine {
             self.plan(start);
             if !self.running.is_empty() {
                 let Some(end) = self.step(start).await else { return };
-                self.running.retain(|sequence| !sequence.gone);
                 self.free_at = end;
             } else if !self.waiting.is_empty() {
                 // What is held elsewhere leaves no room: only a command can change that.
@@ -247,12 +247,10 @@ impl Engine {
             tokio::task::yield_now().await;
         }
         let phase = |sequence: &Sequence| if sequence.decoding { sequence.phase } else { 1.0 };
-        let mut order: Vec<usize> = (0..self.running.len()).collect();
-        if self.emission == Emission::Staggered {
-            order.sort_by(|a, b| phase(&self.running[*a]).total_cmp(&phase(&self.running[*b])));
-        }
+        let mut phases: Vec<(usize, f64)> = self.running.iter().map(phase).enumerate().collect();
+        phases.sort_by(|(_, one), (_, other)| one.total_cmp(other));
         let dues: Vec<_> =
-            order.iter().map(|at| (*at, start + length.mul_f64(phase(&self.running[*at])))).collect();
+            phases.into_iter().map(|(at, phase)| (at, start + length.mul_f64(phase))).collect();
         let mut next = 0;
         while let Some((_, due)) = dues.get(next) {
             if !self.wait_until(*due).await {

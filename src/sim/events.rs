@@ -2,17 +2,9 @@
 //! that are made once per request. Pure.
 
 use super::answer::{Answer, Finish};
+use crate::wire::Endpoint;
 use bytes::Bytes;
 use serde_json::{Value, json};
-
-/// Which API a request came by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Endpoint {
-    /// `/v1/completions`
-    Completions,
-    /// `/v1/chat/completions`
-    Chat,
-}
 
 /// Where a stream tells usage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,13 +39,11 @@ pub(super) struct Shape {
 const TOKEN_END: &str = "\",\"logprobs\":null,\"finish_reason\":null,\"stop_reason\":null,\"prompt_token_ids\":null,\"token_ids\":null}]";
 const CHAT_TOKEN_END: &str = "\"},\"logprobs\":null,\"finish_reason\":null,\"token_ids\":null}]";
 
-impl Endpoint {
-    /// What the id of a response begins with.
-    pub fn id_prefix(self) -> &'static str {
-        match self {
-            Endpoint::Completions => "cmpl-",
-            Endpoint::Chat => "chatcmpl-",
-        }
+/// What the id of a response begins with.
+fn id_prefix(endpoint: Endpoint) -> &'static str {
+    match endpoint {
+        Endpoint::Completions => "cmpl-",
+        Endpoint::Chat => "chatcmpl-",
     }
 }
 
@@ -64,7 +54,7 @@ impl Shape {
             Endpoint::Completions => ("text_completion", "\"index\":0,\"text\":\""),
             Endpoint::Chat => ("chat.completion.chunk", "\"index\":0,\"delta\":{\"content\":\""),
         };
-        let id = quoted(&format!("{}{id}", endpoint.id_prefix()));
+        let id = quoted(&format!("{}{id}", id_prefix(endpoint)));
         let model = quoted(model);
         let head = format!("\"id\":{id},\"object\":\"{object}\",\"created\":{created},\"model\":{model}");
         let prefix = format!("data: {{{head},\"choices\":[{{{text}");
@@ -156,7 +146,7 @@ pub(super) fn whole(
     usage: Usage,
     kv_transfer_params: Option<Value>,
 ) -> Bytes {
-    let id = format!("{}{id}", endpoint.id_prefix());
+    let id = format!("{}{id}", id_prefix(endpoint));
     let details = match usage.cached_tokens {
         0 => Value::Null,
         cached => json!({ "cached_tokens": cached }),

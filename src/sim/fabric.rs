@@ -10,10 +10,11 @@ use super::metrics::Metrics;
 use super::sequence::Job;
 use super::store::Store;
 use crate::cluster::Role;
+use crate::runtime::lock;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
@@ -103,7 +104,7 @@ impl Fabric {
 
     /// The KV store, if there is one.
     pub fn store(&self) -> Option<MutexGuard<'_, Store>> {
-        self.store.as_ref().map(|store| store.lock().unwrap_or_else(PoisonError::into_inner))
+        self.store.as_ref().map(lock)
     }
 
     /// Whether there is a KV store.
@@ -233,8 +234,4 @@ impl Drop for Waiting<'_> {
             places.remove(self.key);
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,8 +3,8 @@
 //! hardly more than the next. Pure.
 
 use super::answer::follow;
-use super::events::Endpoint;
 use super::prompt::{mix, uniform, word};
+use crate::wire::Endpoint;
 use serde_json::{Map, Value, json};
 
 /// Most other tokens that can be asked for, as with vLLM's `max_logprobs`.
@@ -69,7 +69,7 @@ impl Likelihood {
     fn next(&mut self, token: &str) -> (usize, Vec<(String, f64)>) {
         let draw = mix(self.state ^ mix(self.seed ^ MARGIN));
         let spread = uniform(mix(draw));
-        let margin = if draw % 8 == 0 { 0.01 + 0.18 * spread } else { 1.05 + 6.0 * spread };
+        let margin = if draw.is_multiple_of(8) { 0.01 + 0.18 * spread } else { 1.05 + 6.0 * spread };
         let first = -(TAIL * (-margin).exp()).ln_1p();
         let mut likely = vec![(token.to_owned(), first)];
         let others = (1..).map(|turn| word(mix(draw ^ turn)).into_iter().collect::<String>());

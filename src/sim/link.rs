@@ -1,5 +1,6 @@
 use super::Cost;
-use std::sync::{Mutex, PoisonError};
+use crate::runtime::lock;
+use std::sync::Mutex;
 use tokio::time::Instant;
 
 /// The one link from the prefill nodes to the decode nodes: one transfer at a time occupies it, in the
@@ -19,7 +20,7 @@ impl Link {
     /// Moves the KV of `tokens`, ready to leave at `ready`, in `slowness` times the time that the cost model says.
     /// Gives the instants when it begins and arrives.
     pub fn occupy(&self, tokens: u64, ready: Instant, slowness: f64) -> (Instant, Instant) {
-        let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free_at = lock(&self.free_at);
         let start = free_at.map_or(ready, |free_at| free_at.max(ready));
         let end = start + self.cost.link_occupied(tokens).mul_f64(slowness);
         *free_at = Some(end);

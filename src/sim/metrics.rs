@@ -2,8 +2,9 @@
 //! its own. What a connector counts is there once that connector worked.
 
 use super::counts::{Counts, StoreOperations};
+use crate::runtime;
 use crate::wire::prometheus::{Histogram, Kind, Writer};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// A node's counts, shared between its task and whoever scrapes.
 #[derive(Clone, Debug)]
@@ -17,7 +18,7 @@ impl Metrics {
 
     /// The counts, to change or to read.
     pub fn lock(&self) -> MutexGuard<'_, Counts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        runtime::lock(&self.0)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::answer::Limits;
 use super::api::{Ask, Refusal, parse, tokenize};
-use super::events::{Endpoint, Shape, fingerprint};
+use super::events::{Shape, fingerprint};
 use super::faults::{FaultKind, Faults};
 use super::handoff::{Give, Leg, Signs};
 use super::likelihood::Likelihood;
@@ -12,6 +12,7 @@ use super::stream::{NodeBody, Stream, Trouble};
 use super::truth::{Ended, Entry};
 use super::unstreamed::{Told, answer_whole};
 use crate::cluster::Role;
+use crate::wire::Endpoint;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;

@@ -7,10 +7,10 @@ use super::sequence::Work;
 use super::{Config, Totals};
 use crate::cluster::Role;
 use crate::measure::{EventTimes, Offset};
-use crate::runtime::Clock;
+use crate::runtime::{self, Clock};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -162,7 +162,7 @@ impl TruthLog {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        runtime::lock(&self.state)
     }
 }
 

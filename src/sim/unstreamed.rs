@@ -2,12 +2,13 @@
 
 use super::answer::Answer;
 use super::api::Refusal;
-use super::events::{Choice, Endpoint, Usage, whole};
+use super::events::{Choice, Usage, whole};
 use super::likelihood::Likelihood;
 use super::node::{Accepted, Node, Serving};
 use super::serving::{Reply, failed, refused, reply};
 use super::stream::{NodeBody, Trouble};
 use super::truth::Ended;
+use crate::wire::Endpoint;
 use hyper::StatusCode;
 use serde_json::Value;
 use std::future::poll_fn;

@@ -47,6 +47,12 @@ impl Secret {
     pub fn expose(&self) -> &str {
         &self.0
     }
+
+    /// A text of somebody who may have quoted it, without it.
+    pub fn redact(&self, text: String) -> String {
+        let quoted = !self.0.is_empty() && text.contains(&self.0);
+        if quoted { text.replace(&self.0, "[redacted]") } else { text }
+    }
 }
 
 impl fmt::Debug for Secret {

@@ -2,6 +2,7 @@
 
 use crate::fake::{Act, Fake, chunk, json, prefilled, stream, stream_head, token, wait};
 use crate::setup::{COMPLETION, Proxy, config};
+use pdbench::proxy::FirstToken;
 use pdbench::runtime::Stop;
 use pdbench::wire::dialect::Dialect;
 use std::time::Duration;
@@ -131,6 +132,78 @@ async fn a_connection_closed_while_idle_is_replaced_once() {
         sleep(Duration::from_millis(60)).await;
     }
     assert_eq!(proxy.ended("ok").await, 3.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_nobody_needs_is_not_kept() {
+    let mut keep_then_close = stream(&["a"], 0);
+    keep_then_close.extend([wait(50), Act::Close]);
+    let (p, d) = (Fake::start(vec![prefilled(0)]), Fake::start(vec![keep_then_close]));
+    let proxy = Proxy::between(Dialect::Plain, &p, &d).await;
+    let idle = async |fake: &Fake| {
+        let labels = [("instance", fake.name())];
+        let labels = labels.each_ref().map(|(name, value)| (*name, value.as_str()));
+        proxy.metrics().await.sum("pdbench_proxy_idle_connections", &labels).unwrap()
+    };
+    assert_eq!(proxy.complete().await.tokens(), "a");
+    assert_eq!((idle(&p).await, idle(&d).await), (1.0, 1.0));
+    // The next check of the instances finds what they have closed …
+    sleep(Duration::from_secs(6)).await;
+    assert_eq!((idle(&p).await, idle(&d).await), (1.0, 0.0));
+    // … and, in the end, what they have not.
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(idle(&p).await, 0.0);
+    assert_eq!(proxy.complete().await.tokens(), "a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_decode_leg_goes_elsewhere_where_its_instance_takes_no_connection() {
+    for (dialect, first_token, moved) in [
+        (Dialect::Plain, FirstToken::Decode, true),
+        (Dialect::Plain, FirstToken::Prefill, true),
+        (Dialect::NixlPull, FirstToken::Decode, true),
+        (Dialect::Ascend, FirstToken::Decode, true),
+        // Its prefill leg has sent the KV to the instance that is gone.
+        (Dialect::P2pAddr, FirstToken::Decode, false),
+    ] {
+        let p = Fake::start(vec![prefilled(0)]);
+        let (mut gone, d) = (Fake::start(vec![]), Fake::start(vec![stream(&["P", "b"], 0)]));
+        let mut config = config(dialect, &[&p], &[&gone, &d]);
+        config.first_token = first_token;
+        for node in config.prefill.iter_mut().chain(&mut config.decode) {
+            node.kv.address = Some(node.authority());
+        }
+        let proxy = Proxy::start(config).await;
+        gone.kill().await;
+        let answer = proxy.complete().await;
+        let labels = [("instance", gone.name())];
+        let labels = labels.each_ref().map(|(name, value)| (*name, value.as_str()));
+        let counted = proxy.metrics().await.sum("pdbench_proxy_legs_moved_total", &labels);
+        assert_eq!(counted, Some(f64::from(u8::from(moved))), "{dialect}");
+        if moved {
+            assert_eq!((answer.status, answer.tokens()), (200, "Pb".to_owned()), "{dialect}");
+        } else {
+            assert_eq!((answer.status, answer.header("x-pdbench-leg")), (502, Some("decode")));
+        }
+        if moved && first_token == FirstToken::Decode {
+            assert_eq!(answer.header("x-pdbench-decode"), Some(d.name().as_str()), "{dialect}");
+        }
+        assert_eq!((p.got().len(), d.got().len()), (1, usize::from(moved)), "{dialect}");
+        proxy.assert_idle().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_decode_leg_goes_elsewhere_once() {
+    let p = Fake::start(vec![prefilled(0)]);
+    let mut decode = [Fake::start(vec![]), Fake::start(vec![]), Fake::start(vec![stream(&["a"], 0)])];
+    let proxy = Proxy::start(config(Dialect::Plain, &[&p], &decode.each_ref())).await;
+    decode[0].kill().await;
+    decode[1].kill().await;
+    let answer = proxy.complete().await;
+    assert_eq!((answer.status, answer.header("x-pdbench-instance")), (502, Some(decode[1].name().as_str())));
+    assert_eq!(proxy.complete().await.tokens(), "a");
+    proxy.assert_idle().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,6 +7,8 @@ mod client;
 mod fake;
 mod faults;
 mod first_token;
+#[path = "../common/idle.rs"]
+mod idle;
 mod orders;
 mod relay;
 mod setup;

@@ -2,6 +2,7 @@
 
 use crate::client::{Answer, Client};
 use crate::fake::{Fake, listen};
+use crate::idle::assert_idle;
 use pdbench::cluster::Node;
 use pdbench::proxy::{Config, Totals, run};
 use pdbench::runtime::{Clock, Stop, StopHandle, stop_channel};
@@ -78,15 +79,7 @@ impl Proxy {
     /// Asserts that nothing is in flight any more.
     pub async fn assert_idle(&self) {
         sleep(Duration::from_millis(5)).await;
-        let metrics = self.metrics().await;
-        for name in [
-            "pdbench_proxy_requests_in_flight",
-            "pdbench_proxy_instance_requests_in_flight",
-            "pdbench_proxy_legs_in_flight",
-            "pdbench_proxy_waiting_for_decode_calls",
-        ] {
-            assert_eq!(metrics.sum(name, &[]).unwrap_or(0.0), 0.0, "{name}");
-        }
+        assert_idle(&self.metrics().await);
     }
 
     /// How many requests ended so.

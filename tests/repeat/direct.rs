@@ -134,3 +134,15 @@ async fn without_instances_the_embedded_cluster_plays_both() {
     assert_eq!(plateaus(&ran)[0].ok, 8);
     assert!(ran.stdout.contains("identical prompts route to"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn headers_go_to_the_embedded_cluster_s_nodes_too() {
+    let place = tempfile::tempdir().unwrap();
+    let arguments =
+        ["serve", "--repeat-d-times", "3", "--output-len", "20", "--header", "x-sim-fault=status=503@decode"];
+    let ran = run_in(place.path(), &arguments, Workers::Local).await;
+    assert_eq!(ran.exit, Exit::Invalid, "{}{}", ran.stdout, ran.stderr);
+    let records = ran.records();
+    let replicas = of_kind(&records, Kind::Replica);
+    assert_eq!(replicas.iter().filter(|replica| replica.http_status == Some(503)).count(), 4);
+}

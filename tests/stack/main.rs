@@ -7,6 +7,8 @@
 mod client;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/idle.rs"]
+mod idle;
 
 mod dialects;
 mod faults;

@@ -2,8 +2,9 @@
 
 use crate::dialects::alone;
 use crate::said::{Ask, Said};
-use crate::setup::{D, P, Stack, listen, send, simulated};
+use crate::setup::{D, Nodes, P, Stack, listen, send, simulated};
 use pdbench::cluster::Role;
+use pdbench::proxy::Config;
 use pdbench::wire::Endpoint;
 use pdbench::wire::dialect::Dialect;
 use std::net::SocketAddr;
@@ -76,6 +77,25 @@ async fn a_decode_node_that_dies_cuts_its_answers_and_is_taken_back() {
         assert!(stack.nodes.sources(D).await[1] == 0.0, "{dialect}");
         let counted = [stack.ended("broken").await, stack.ended("leg_failed").await, stack.ended("ok").await];
         assert_eq!(counted, [2.0, 2.0, 4.0], "{dialect}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_decode_node_that_is_gone_leaves_its_request_to_another_that_finds_the_kv() {
+    for dialect in [Dialect::Plain, Dialect::NixlPull, Dialect::Ascend, Dialect::Lmcache] {
+        for ask in Ask::all_kinds(1, 300) {
+            let unnotified = |config: &mut Config, _: &Nodes| config.kv_notify = None;
+            let mut stack = Stack::between(dialect, simulated("1p2d", &[]), unnotified).await;
+            stack.nodes.kill(D).await;
+            assert_eq!(vec![stack.ask(&ask).await], alone(&[ask]).await, "{dialect} {ask:?}");
+            let moved = stack.metrics().await.sum("pdbench_proxy_legs_moved_total", &[]);
+            assert_eq!(moved, Some(1.0), "{dialect} {ask:?}");
+            let [computed, _, transferred] = stack.nodes.sources((Role::Decode, 1)).await;
+            // The simulated LMCache has no store: what was sent to the node that is gone is computed again.
+            let found = dialect != Dialect::Lmcache;
+            assert_eq!((computed < 20.0, 250.0 < transferred), (found, found), "{dialect} {ask:?}");
+            stack.assert_idle().await;
+        }
     }
 }
 

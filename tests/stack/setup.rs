@@ -1,6 +1,7 @@
 //! A simulated cluster with a proxy in front.
 
 use crate::client::{Answer, Client};
+use crate::idle::assert_idle;
 use crate::notify;
 use crate::said::{Ask, Said};
 use pdbench::cluster::{Node, Role};
@@ -215,16 +216,7 @@ impl Stack {
     /// Neither the proxy nor a node has anything left.
     pub async fn assert_idle(&self) {
         sleep(Duration::from_millis(5)).await;
-        let metrics = self.metrics().await;
-        for name in [
-            "pdbench_proxy_requests_in_flight",
-            "pdbench_proxy_instance_requests_in_flight",
-            "pdbench_proxy_legs_in_flight",
-            "pdbench_proxy_waiting_for_decode_calls",
-            "pdbench_proxy_waiting_for_notifications",
-        ] {
-            assert_eq!(metrics.sum(name, &[]), Some(0.0), "{name}");
-        }
+        assert_idle(&self.metrics().await);
         self.nodes.assert_idle().await;
     }
 }

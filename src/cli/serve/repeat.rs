@@ -140,12 +140,10 @@ impl RepeatArgs {
         if !self.direct {
             return Ok(None);
         }
-        let (prefill, decode) =
-            (instances(&self.prefill, target, api_key)?, instances(&self.decode, target, api_key)?);
-        if prefill.is_empty() != decode.is_empty() || (decode.is_empty() && target.is_named()) {
-            return Err(usage("--direct wants to know both kinds of instances")
-                .help("add --prefill HOST:PORT… and --decode HOST:PORT…"));
-        }
+        let help = "add --prefill HOST:PORT… and --decode HOST:PORT…";
+        let [prefill, decode] = self.both_sides(target, api_key).and_then(|sides| {
+            sides.ok_or_else(|| usage("--direct wants to know both kinds of instances").help(help))
+        })?;
         if self.through_proxy && !decode.is_empty() && self.pd_proxy.is_none() && !target.is_named() {
             return Err(usage("--through-proxy wants to know the proxy").help("add --pd-proxy URL"));
         }
@@ -153,9 +151,22 @@ impl RepeatArgs {
         Ok(Some(DirectPlan { prefill, decode, dialect, by_turns: self.through_proxy }))
     }
 
+    /// The instances of both roles: some of each, or none for the embedded cluster; `None` where they go together
+    /// badly.
+    fn both_sides(
+        &self,
+        target: &TargetArgs,
+        api_key: Option<&str>,
+    ) -> Result<Option<[Vec<Instance>; 2]>, Error> {
+        let bad = self.prefill.is_empty() != self.decode.is_empty()
+            || (self.decode.is_empty() && target.is_named());
+        let sides = [instances(&self.prefill, target, api_key)?, instances(&self.decode, target, api_key)?];
+        Ok((!bad).then_some(sides))
+    }
+
     fn way(&self, target: &TargetArgs, api_key: Option<&str>) -> Result<RepeatWay, Error> {
-        let decode = instances(&self.decode, target, api_key)?;
         if self.repeat_proxy == Some(RepeatProxy::External) {
+            let decode = instances(&self.decode, target, api_key)?;
             return match decode.is_empty() {
                 true => {
                     Err(usage("the replicas of a foreign proxy show in the decode instances' metrics only")
@@ -167,11 +178,11 @@ impl RepeatArgs {
         if self.pd_proxy.is_some() {
             return Ok(RepeatWay::Proxy);
         }
-        let prefill = instances(&self.prefill, target, api_key)?;
-        if prefill.is_empty() != decode.is_empty() || (decode.is_empty() && target.is_named()) {
-            return Err(usage("--repeat-d-times wants both kinds of instances, or a proxy")
-                .help("add --prefill HOST:PORT… and --decode HOST:PORT…, or --pd-proxy URL"));
-        }
+        let help = "add --prefill HOST:PORT… and --decode HOST:PORT…, or --pd-proxy URL";
+        let [prefill, decode] = self.both_sides(target, api_key).and_then(|sides| {
+            sides
+                .ok_or_else(|| usage("--repeat-d-times wants both kinds of instances, or a proxy").help(help))
+        })?;
         let dialect = self.spoken()?.unwrap_or_default();
         let store_metrics = self.store_metrics.as_ref().map(|url| {
             Target::parse(url).map_err(|error| usage("--store-metrics cannot be used").caused_by(error))

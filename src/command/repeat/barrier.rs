@@ -6,7 +6,7 @@ use super::Bench;
 use crate::load::Pass;
 use crate::measure::{Kind, Offset};
 use crate::wire::Object;
-use crate::wire::dialect::{Asked, Dialect};
+use crate::wire::dialect::Asked;
 use crate::workload::Request;
 use std::time::Duration;
 use tokio::time::sleep;
@@ -21,18 +21,17 @@ impl Bench<'_> {
     pub(super) async fn kv_ready(
         &mut self,
         stage: u32,
-        dialect: Dialect,
         asked: &[Asked],
         requests: &[Request],
         since: Offset,
         store_before: Option<f64>,
     ) -> Result<(&'static str, f64), Error> {
-        let seen = if !dialect.kv_outlives_its_request() {
+        let seen = if !self.dialect().kv_outlives_its_request() {
             "prefill_answered"
         } else if let Some(before) = store_before {
             if self.keys_settle(before).await { "keys_in_store" } else { "not_seen" }
         } else {
-            self.seen_by_decode(stage, dialect, asked, requests).await?
+            self.seen_by_decode(stage, asked, requests).await?
         };
         if seen == "not_seen" {
             self.world.note(
@@ -61,7 +60,6 @@ impl Bench<'_> {
     async fn seen_by_decode(
         &mut self,
         stage: u32,
-        dialect: Dialect,
         asked: &[Asked],
         requests: &[Request],
     ) -> Result<&'static str, Error> {
@@ -71,8 +69,8 @@ impl Bench<'_> {
             let id = format!("{}s{stage}-probe{nth}", self.writing.id_prefix);
             let mut one = last.clone();
             one.body = with_one_token(&last.body);
-            let leg =
-                dialect.decode_leg(&one, &self.pair(nth, &id), None).map_err(super::direct::cannot_speak)?;
+            let leg = self.dialect().decode_leg(&one, &self.pair(nth, &id), None);
+            let leg = leg.map_err(super::direct::cannot_speak)?;
             let place = self.prefill.len() + nth;
             let request = Request { output_tokens: 1, ..request.clone() };
             let prepared = self.writing.leg(&self.decode[nth].target, place, &leg, &request);

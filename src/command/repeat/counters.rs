@@ -1,6 +1,6 @@
 //! What the instances and the store count.
 
-use super::Bench;
+use super::{Bench, Reached};
 use crate::measure::DecodeSide;
 use crate::observe::{Scraper, growth};
 use crate::wire::prometheus::Scrape;
@@ -12,22 +12,24 @@ const BY_SOURCE: &str = "vllm:prompt_tokens_by_source_total";
 /// What `mooncake_master` calls the number of its keys.
 const KEYS: &str = "master_key_count";
 
+impl Reached {
+    fn scraper(&self) -> Scraper {
+        let path = format!("{}/metrics", self.target.base_path());
+        Scraper::new(self.address, &self.target.authority(), &path, PATIENCE)
+    }
+}
+
 impl Bench<'_> {
     /// A scraper of each decode instance, by its name.
     pub(super) fn scrapers(&self) -> Vec<(String, Scraper)> {
-        let scraper = |instance: &super::Reached| {
-            let path = format!("{}/metrics", instance.target.base_path());
-            let scraper = Scraper::new(instance.address, &instance.target.authority(), &path, PATIENCE);
-            (instance.node.to_string(), scraper)
-        };
-        self.decode.iter().map(scraper).collect()
+        self.decode.iter().map(|instance| (instance.node.to_string(), instance.scraper())).collect()
     }
 
     /// What each decode instance counts now, where it tells.
     pub(super) async fn scrapes(&self) -> Vec<Option<Scrape>> {
         let mut scrapes = Vec::new();
-        for (_, mut scraper) in self.scrapers() {
-            scrapes.push(scraper.scrape().await.ok());
+        for instance in &self.decode {
+            scrapes.push(instance.scraper().scrape().await.ok());
         }
         scrapes
     }
@@ -48,8 +50,7 @@ impl Bench<'_> {
 
     /// Prompt tokens that one decode instance got from outside, in all its life.
     pub(super) async fn external_tokens(&self, nth: usize) -> Option<f64> {
-        let (_, mut scraper) = self.scrapers().into_iter().nth(nth)?;
-        let scrape = scraper.scrape().await.ok()?;
+        let scrape = self.decode[nth].scraper().scrape().await.ok()?;
         scrape.sum(BY_SOURCE, &[("source", "external_kv_transfer")])
     }
 

@@ -6,11 +6,12 @@ use super::{Bench, word};
 use crate::load::{Answers, Pass, PassReport, Prepared};
 use crate::measure::{Batch, Kind, Offset, Prompts, StageFacts};
 use crate::report::plain;
+use crate::runtime::lock;
 use crate::wire::Object;
 use crate::wire::dialect::{Asked, Dialect, Pair};
 use crate::workload::Request;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// After so long the KV that `mooncake_master` leased to a prefill may be gone (`-default_kv_lease_ttl`).
@@ -24,19 +25,18 @@ impl Bench<'_> {
         replicas: usize,
         requests: &[Request],
     ) -> Result<(PassReport, StageFacts), Error> {
-        let dialect = self.dialect();
         let asked: Vec<Asked> = requests.iter().map(|request| self.writing.asked(request)).collect();
         let store_before = self.store_keys().await;
-        let (prefilled, answers) = self.prefill(stage, dialect, &asked, requests).await?;
+        let (prefilled, answers) = self.prefill(stage, &asked, requests).await?;
         let (kv_ready, kv_ready_s) =
-            self.kv_ready(stage, dialect, &asked, requests, prefilled.end, store_before).await?;
+            self.kv_ready(stage, &asked, requests, prefilled.end, store_before).await?;
         if !self.plan.settle.is_zero() {
             tokio::time::sleep(self.plan.settle).await;
         }
-        let replicas_asked = self.replicas(stage, dialect, &asked, requests, replicas, &answers)?;
+        let replicas_asked = self.replicas(stage, &asked, requests, replicas, &answers)?;
         self.open_ahead(&replicas_asked).await?;
         let held = Offset::from(self.clock.now()) - prefilled.start;
-        if dialect.kv_outlives_its_request() && KV_LEASE < held {
+        if self.dialect().kv_outlives_its_request() && KV_LEASE < held {
             self.world.note(&format!(
                 "warning: {:.1} s from the first prefill to the replicas; mooncake_master leases KV for 10 s unless \
                  -default_kv_lease_ttl says otherwise\n",
@@ -67,7 +67,7 @@ impl Bench<'_> {
         Ok((report, facts))
     }
 
-    fn dialect(&self) -> Dialect {
+    pub(super) fn dialect(&self) -> Dialect {
         match self.plan.way {
             super::RepeatWay::Direct { dialect, .. } => dialect,
             _ => Dialect::Plain,
@@ -87,7 +87,6 @@ impl Bench<'_> {
     async fn prefill(
         &mut self,
         stage: u32,
-        dialect: Dialect,
         asked: &[Asked],
         requests: &[Request],
     ) -> Result<(PassReport, BTreeMap<usize, Object>), Error> {
@@ -95,7 +94,7 @@ impl Bench<'_> {
         let sink = Arc::clone(&kept);
         let keep: Answers = Arc::new(move |index, body| {
             if let Ok(answer) = Object::parse(&body) {
-                sink.lock().unwrap_or_else(PoisonError::into_inner).insert(index, answer);
+                lock(&sink).insert(index, answer);
             }
         });
         let mut prepared = Vec::with_capacity(asked.len());
@@ -103,14 +102,14 @@ impl Bench<'_> {
             let id = self.id(stage, nth);
             let (place, instance) = (nth % self.prefill.len(), &self.prefill[nth % self.prefill.len()]);
             let pair = self.pair(nth, &id);
-            let leg = dialect.prefill_leg(asked, &pair, None).map_err(cannot_speak)?;
+            let leg = self.dialect().prefill_leg(asked, &pair, None).map_err(cannot_speak)?;
             let request = Request { output_tokens: 1, ..request.clone() };
             prepared.push(self.writing.leg(&instance.target, place, &leg, &request));
         }
         let planned = prepared.len();
         let pass = Pass {
             stage: Some(stage),
-            answers: (!dialect.kv_outlives_its_request()).then_some(keep),
+            answers: (!self.dialect().kv_outlives_its_request()).then_some(keep),
             max_concurrency: self.plan.serve.max_concurrency,
             max_error_rate: Some(self.plan.serve.max_error_rate),
             ..Pass::at_once(Kind::Prefill, prepared)
@@ -125,7 +124,7 @@ impl Bench<'_> {
                 "send such a request with max_tokens 1 to the prefill instance by hand and look at it",
             ));
         }
-        let answers = std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner));
+        let answers = std::mem::take(&mut *lock(&kept));
         Ok((report, answers))
     }
 
@@ -133,12 +132,12 @@ impl Bench<'_> {
     fn replicas(
         &self,
         stage: u32,
-        dialect: Dialect,
         asked: &[Asked],
         requests: &[Request],
         replicas: usize,
         answers: &BTreeMap<usize, Object>,
     ) -> Result<Vec<Prepared>, Error> {
+        let dialect = self.dialect();
         let mut prepared = Vec::with_capacity(replicas);
         for nth in 0..replicas {
             let (prompt, id) = match self.plan.prompts {

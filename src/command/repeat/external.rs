@@ -5,7 +5,6 @@ use super::Bench;
 use crate::load::{Pass, PassReport};
 use crate::measure::{Batch, Kind, Observed, ObservedNode, Offset, StageFacts, TpotBuckets};
 use crate::observe::growth;
-use crate::wire::dialect::Leg;
 use crate::wire::prometheus::{Histogram, Scrape};
 use crate::workload::Request;
 use std::sync::Arc;
@@ -62,18 +61,8 @@ impl Bench<'_> {
 
     /// One request to the proxy.
     async fn knock(&mut self, stage: u32, kind: Kind, request: &Request) -> Result<PassReport, Error> {
-        let asked = self.writing.asked(request);
-        let prefix = &self.writing.id_prefix;
-        let leg = Leg {
-            path: asked.endpoint.path(),
-            request_id: if kind == Kind::Probe {
-                format!("{prefix}probe")
-            } else {
-                format!("{prefix}s{stage}")
-            },
-            headers: Vec::new(),
-            body: asked.body.to_bytes(),
-        };
+        let id = if kind == Kind::Probe { "probe".to_owned() } else { format!("s{stage}") };
+        let leg = self.writing.plain_leg(request, &id);
         let prepared = self.writing.leg(self.writing.target, 0, &leg, request);
         let pass = Pass { stage: Some(stage), ..Pass::at_once(kind, vec![prepared]) };
         let report = self.pass(pass).await?;

@@ -32,17 +32,12 @@ impl Bench<'_> {
         stage: u32,
         replicas: usize,
         requests: &[Request],
-        front: Option<&Reached>,
+        front: &Reached,
     ) -> Result<(PassReport, StageFacts), Error> {
-        let (Some(front), Some(request)) = (front, requests.first()) else {
-            return Err(super::no_instance());
-        };
-        let asked = self.writing.asked(request);
+        let request = requests.first().ok_or_else(super::no_instance)?;
         let leg = Leg {
-            path: asked.endpoint.path(),
-            request_id: format!("{}s{stage}", self.writing.id_prefix),
             headers: vec![(HEADER, (replicas - 1).to_string())],
-            body: asked.body.to_bytes(),
+            ..self.writing.plain_leg(request, &format!("s{stage}"))
         };
         let trigger = self.writing.leg(&front.target, 0, &leg, request);
         let pass = Pass { stage: Some(stage), ..Pass::at_once(Kind::Main, vec![trigger]) };

@@ -1,6 +1,7 @@
 //! The plateau of replicas that nobody saw: what the decode instances counted of them, sampled while they ran.
 
 use super::super::{Distribution, Offset};
+use super::window::Window;
 use super::{Batch, BatchBin, BatchFault, NodeShare, Plateau, WhyNot, max_over_mean, note};
 use serde::{Deserialize, Serialize};
 
@@ -44,15 +45,11 @@ impl Plateau {
     pub fn observed(observed: &Observed, batch: &Batch) -> Self {
         let total = Totals::of(observed);
         let most = total.points.iter().map(|point| point.running).fold(0.0, f64::max);
-        let full = total.longest_full(FULL * most);
-        let reached = FULL * batch.expected as f64 <= most;
-        let window = full.filter(|(start, end)| start < end);
-        let seconds = window.map(|(start, end)| end.seconds_since(start));
+        let window = total.longest_full(FULL * most);
+        let full = window.is_some() && FULL * batch.expected as f64 <= most;
         let requests: f64 = observed.nodes.iter().map(|node| node.requests).sum();
-        let rate = |node: &ObservedNode| {
-            window
-                .zip(seconds)
-                .map(|((start, end), seconds)| (node.tokens_at(end) - node.tokens_at(start)) / seconds)
+        let rate = |node: &ObservedNode, window: Window| {
+            (node.tokens_at(window.end) - node.tokens_at(window.start)) / window.seconds()
         };
         let nodes: Vec<NodeShare> = observed
             .nodes
@@ -61,23 +58,23 @@ impl Plateau {
                 node: node.node.clone(),
                 replicas: node.requests as usize,
                 ok: node.requests as usize,
-                decode_tok_per_s: rate(node),
+                decode_tok_per_s: window.map(|window| rate(node, window)),
                 tpot_p50_ms: node.tpot.as_ref().and_then(|tpot| merged([tpot]).median),
                 ttft_p50_ms: None,
             })
             .collect();
         let origin = total.points.first().map_or(Offset::default(), |point| point.at);
         let rates = || nodes.iter().filter_map(|node| node.decode_tok_per_s);
-        let decode_tok_per_s = seconds.map(|_| rates().sum::<f64>());
+        let decode_tok_per_s = window.map(|_| rates().sum::<f64>());
         let mut plateau = Self {
             expected: batch.expected,
             replicas: requests as usize,
             ok: requests as usize,
             streams: if window.is_some() { most as usize } else { 0 },
             origin,
-            start_s: window.map(|(start, _)| start.seconds_since(origin)),
-            end_s: window.map(|(_, end)| end.seconds_since(origin)),
-            tokens: decode_tok_per_s.zip(seconds).map_or(0.0, |(rate, seconds)| rate * seconds),
+            start_s: window.map(|window| window.start.seconds_since(origin)),
+            end_s: window.map(|window| window.end.seconds_since(origin)),
+            tokens: decode_tok_per_s.zip(window).map_or(0.0, |(rate, window)| rate * window.seconds()),
             decode_tok_per_s,
             tpot_all_ms: merged(observed.nodes.iter().filter_map(|node| node.tpot.as_ref())),
             balance_replicas: max_over_mean(nodes.iter().map(|node| node.replicas as f64)),
@@ -87,7 +84,7 @@ impl Plateau {
             ..Self::default()
         };
         plateau.notes = note::notes(&plateau, &[], batch);
-        plateau.faults = faults(observed, batch, requests, most, reached && window.is_some());
+        plateau.faults = faults(observed, batch, requests, most, full);
         plateau
     }
 }
@@ -158,12 +155,14 @@ impl Totals {
     }
 
     /// The longest stretch in which at least so many ran.
-    fn longest_full(&self, least: f64) -> Option<(Offset, Offset)> {
+    fn longest_full(&self, least: f64) -> Option<Window> {
         let full = |point: &Point| 0.0 < point.running && least <= point.running;
         let stretches = self.points.chunk_by(|one, next| full(one) == full(next));
-        let ends = stretches.filter(|stretch| full(&stretch[0]));
-        ends.filter_map(|stretch| Some((stretch.first()?.at, stretch.last()?.at)))
-            .max_by_key(|(a, b)| *b - *a)
+        let windows = stretches.filter(|stretch| full(&stretch[0])).filter_map(|stretch| {
+            let (start, end) = (stretch.first()?.at, stretch.last()?.at);
+            (start < end).then_some(Window { start, end })
+        });
+        windows.max_by_key(|window| window.end - window.start)
     }
 
     fn bins(&self, origin: Offset) -> Vec<BatchBin> {

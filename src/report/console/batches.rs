@@ -32,7 +32,7 @@ pub(super) fn batches_block(reported: &Reported<'_>, style: Style) -> String {
 
 fn row(batch: &BatchResult, style: Style) -> String {
     let plateau = &batch.plateau;
-    let tpot = plateau.tpot_ms.median.or(plateau.tpot_all_ms.median);
+    let tpot = plateau.step_ms();
     let (word, paint) = if plateau.is_valid() { ("yes", Paint::Green) } else { ("NO", Paint::Red) };
     format!(
         "{:>6} {:>13} {:>10} {:>12} {:>10} {:>8}  {}\n",

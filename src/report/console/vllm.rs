@@ -22,7 +22,7 @@ pub fn vllm_block(reported: &Reported<'_>) -> String {
         block += &decimal(&format!("Mean {} ({unit}):", names.label), distribution.mean);
         block += &decimal(&format!("Median {} ({unit}):", names.label), distribution.median);
         for &p in &settings.percentiles {
-            let value = distribution.percentile(p).and_then(|percentile| percentile.value);
+            let value = distribution.value(p);
             block += &decimal(&format!("P{} {} ({unit}):", bare(p), names.label), value);
         }
     }

@@ -37,7 +37,6 @@ fn rows(batch: &BatchResult) -> Vec<Vec<String>> {
     let plateau = &batch.plateau;
     let prefill = batch.prefill.as_ref();
     let number = |value| number_cell(value, 4);
-    let p99 = |values: &crate::measure::Distribution| values.percentile(99.0).and_then(|p| p.value);
     let mut rows = vec![vec![
         plateau.expected.to_string(),
         String::new(),
@@ -47,11 +46,11 @@ fn rows(batch: &BatchResult) -> Vec<Vec<String>> {
         plateau.streams.to_string(),
         number(plateau.decode_tok_per_s),
         number(plateau.tpot_ms.median),
-        number(p99(&plateau.tpot_ms)),
+        number(plateau.tpot_ms.value(99.0)),
         number(plateau.itl_ms.median),
-        number(p99(&plateau.itl_ms)),
+        number(plateau.itl_ms.value(99.0)),
         number(plateau.ttft_ms.median),
-        number(p99(&plateau.ttft_ms)),
+        number(plateau.ttft_ms.value(99.0)),
         number(plateau.start_s),
         number(plateau.end_s),
         number(Some(plateau.tokens)),

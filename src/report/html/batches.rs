@@ -49,12 +49,11 @@ fn curve_table(batches: &[BatchResult]) -> Html {
     ]);
     let row = |batch: &BatchResult| {
         let plateau = &batch.plateau;
-        let tpot = plateau.tpot_ms.median.or(plateau.tpot_all_ms.median);
         [
             plateau.expected.to_string(),
             if plateau.is_valid() { "yes" } else { "NO" }.to_owned(),
             fixed(plateau.decode_tok_per_s, 1),
-            fixed(tpot, 3),
+            fixed(plateau.step_ms(), 3),
             fixed(plateau.ttft_ms.median, 2),
             fixed(plateau.length_s(), 3),
             format!("{} of {}", plateau.streams, plateau.expected),
@@ -80,9 +79,7 @@ fn curve(batches: &[BatchResult]) -> Vec<Html> {
     };
     [
         of("Decode throughput", "tok/s", "in the plateau", BLUE, &|batch| batch.plateau.decode_tok_per_s),
-        of("Step time", "ms", "TPOT p50", ORANGE, &|batch| {
-            batch.plateau.tpot_ms.median.or(batch.plateau.tpot_all_ms.median)
-        }),
+        of("Step time", "ms", "TPOT p50", ORANGE, &|batch| batch.plateau.step_ms()),
     ]
     .into_iter()
     .flatten()

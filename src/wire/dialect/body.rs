@@ -1,6 +1,6 @@
 //! What the bodies of several dialects have in common.
 
-use super::{Asked, DialectError, Leg, Pair};
+use super::{Asked, Dialect, DialectError, Leg, Pair};
 use crate::cluster::Node;
 use crate::wire::Object;
 
@@ -38,7 +38,7 @@ pub(super) fn leg(asked: &Asked, pair: &Pair<'_>, body: &Object) -> Leg {
     }
 }
 
-pub(super) fn missing(dialect: &'static str, fact: &'static str, node: &Node) -> DialectError {
+pub(super) fn missing(dialect: Dialect, fact: &'static str, node: &Node) -> DialectError {
     DialectError::MissingFact { dialect, fact, node: node.to_string() }
 }
 

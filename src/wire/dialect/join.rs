@@ -93,6 +93,11 @@ impl Joiner {
         Ok(())
     }
 
+    /// Whether all that comes from now on is for the client, as it is.
+    pub fn passes(&self) -> bool {
+        self.passing
+    }
+
     /// The decode leg's stream has ended.
     pub fn decode_ended(&mut self, out: &mut Vec<u8>) {
         if !self.passing && self.events.end() {

@@ -1,12 +1,10 @@
 //! vllm-ascend, layer by layer: the decode instance allocates, then asks the proxy to have the prompt computed, by
 //! POST of its `kv_transfer_params` to the metaserver that the request named.
 
-use super::{Asked, DialectError, Leg, Pair, body};
+use super::{Asked, Dialect, DialectError, Leg, Pair, body};
 use crate::wire::Object;
 use serde::Serialize;
 use serde_json::value::RawValue;
-
-const DIALECT: &str = "ascend-layerwise";
 
 #[derive(Serialize)]
 struct Decode<'a> {
@@ -28,8 +26,8 @@ pub(super) fn prefill_leg(
     pair: &Pair<'_>,
     called_with: Option<&RawValue>,
 ) -> Result<Leg, DialectError> {
-    let field = "kv_transfer_params";
-    let params = called_with.ok_or(DialectError::MissingField { leg: "decode", field, dialect: DIALECT })?;
+    let (dialect, field) = (Dialect::AscendLayerwise, "kv_transfer_params");
+    let params = called_with.ok_or(DialectError::MissingField { leg: "decode", field, dialect })?;
     let mut body = body::one_token_at_once(&asked.body);
     body.set("min_tokens", 1);
     body.set_raw(field, params.to_owned());

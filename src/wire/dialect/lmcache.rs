@@ -5,11 +5,11 @@
 //! the usage that it reports is put right (`join.rs`). Where the client named no `max_tokens`, a completion has the
 //! server's 16; a chat has none.
 
-use super::{Asked, DialectError, Leg, Notice, Pair, body};
+use super::{Asked, Dialect, DialectError, Leg, Notice, Pair, body};
 use crate::wire::{Endpoint, Object};
 use serde::Serialize;
 
-const DIALECT: &str = "lmcache";
+const DIALECT: Dialect = Dialect::Lmcache;
 /// What vLLM takes for a completion without `max_tokens`.
 const DEFAULT_MAX_TOKENS: u64 = 16;
 /// What of a chat decides over its tokens, besides the messages.
@@ -76,7 +76,7 @@ pub(super) fn tokenize_body(asked: &Asked) -> Vec<u8> {
 }
 
 pub(super) fn prefill_leg(asked: &Asked, pair: &Pair<'_>) -> Result<Leg, DialectError> {
-    let mut body = body::one_token_at_once(&ids_body(asked)?);
+    let mut body = body::one_token_at_once(&ids_body(asked, None)?);
     let kv = &pair.decode.kv;
     for (ports, fact) in [(&kv.init_ports, "init"), (&kv.alloc_ports, "alloc")] {
         if ports.is_empty() {
@@ -98,14 +98,11 @@ pub(super) fn decode_leg(
     answer: Option<&Object>,
     pair: &Pair<'_>,
 ) -> Result<Leg, DialectError> {
-    let mut body = ids_body(asked)?;
     let params: Option<Object> = answer.and_then(|answer| answer.get("kv_transfer_params"));
     let first: Option<u32> = params.and_then(|params| params.get("first_tok"));
     let field = "kv_transfer_params.first_tok";
     let first = first.ok_or(DialectError::MissingField { leg: "prefill", field, dialect: DIALECT })?;
-    let mut ids = prompt_ids(asked).unwrap_or_default();
-    ids.push(first);
-    body.set("prompt", ids);
+    let mut body = ids_body(asked, Some(first))?;
     // Without the key a completion would end after 16 tokens.
     body.set("max_tokens", max_tokens(asked).map(|tokens| tokens.saturating_sub(1)));
     if let Some(least) = body.get::<u64>("min_tokens") {
@@ -114,8 +111,8 @@ pub(super) fn decode_leg(
     Ok(completions_leg(pair, &body))
 }
 
-/// The request as a completion of token ids.
-fn ids_body(asked: &Asked) -> Result<Object, DialectError> {
+/// The request as a completion of token ids, with the first of the answer behind them.
+fn ids_body(asked: &Asked, first: Option<u32>) -> Result<Object, DialectError> {
     let unsupported = |what| DialectError::Unsupported { dialect: DIALECT, what };
     if asked.body.get::<u64>("n").is_some_and(|n| 1 < n) {
         return Err(unsupported("`n` above 1, whose answers would have one first token: send it without"));
@@ -128,8 +125,9 @@ fn ids_body(asked: &Asked) -> Result<Object, DialectError> {
         ));
     }
     let ids = prompt_ids(asked);
-    let ids =
+    let mut ids =
         ids.ok_or_else(|| unsupported("a prompt whose tokens were not asked for: send text or token ids"))?;
+    ids.extend(first);
     let mut body = asked.body.clone();
     if asked.endpoint == Endpoint::Chat {
         body.remove("messages");

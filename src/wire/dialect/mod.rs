@@ -151,7 +151,7 @@ pub enum DialectError {
     #[error("dialect {dialect} needs `{fact}` of instance {node}: name it as `{node},{fact}=…`")]
     MissingFact {
         /// Which dialect.
-        dialect: &'static str,
+        dialect: Dialect,
         /// The key of the fact, see [`Node`].
         fact: &'static str,
         /// The instance.
@@ -161,7 +161,7 @@ pub enum DialectError {
     #[error("dialect {dialect} cannot carry {what}")]
     Unsupported {
         /// Which dialect.
-        dialect: &'static str,
+        dialect: Dialect,
         /// What it cannot carry, and what the client may do.
         what: &'static str,
     },
@@ -173,7 +173,7 @@ pub enum DialectError {
         /// Which field.
         field: &'static str,
         /// Which dialect.
-        dialect: &'static str,
+        dialect: Dialect,
     },
 }
 
@@ -219,6 +219,17 @@ impl Dialect {
     /// not by which request it was computed for.
     pub fn kv_outlives_its_request(self) -> bool {
         self == Dialect::Plain
+    }
+
+    /// Whether any decode instance can take the request once its prefill leg is done: where that leg named none, or
+    /// where nobody waits for word that the KV has come to the one that it named (`notified`), since the others find
+    /// it in a store then.
+    pub fn any_can_decode(self, notified: bool) -> bool {
+        match self {
+            Dialect::Plain | Dialect::NixlPull | Dialect::Ascend => true,
+            Dialect::Lmcache => !notified,
+            _ => false,
+        }
     }
 
     /// What has to be asked before the legs of this request can be made.
@@ -297,7 +308,7 @@ impl Dialect {
             _ => &[],
         };
         match needed.iter().find(|(_, there)| !there) {
-            Some((fact, _)) => Err(body::missing(self.name(), fact, node)),
+            Some((fact, _)) => Err(body::missing(self, fact, node)),
             None => Ok(()),
         }
     }
@@ -330,7 +341,7 @@ impl Dialect {
             !matches!(self, Dialect::Plain | Dialect::P2pAddr | Dialect::Sglang) && 1 < asked.prompts();
         match one_by_one {
             true => Err(DialectError::Unsupported {
-                dialect: self.name(),
+                dialect: self,
                 what: "a list of prompts, whose KV it could not tell apart: send each in a request of its own",
             }),
             false => Ok(()),
@@ -346,13 +357,11 @@ impl Asked {
 
     /// How many prompts the body has: more than one only in a list of them.
     pub fn prompts(&self) -> usize {
-        let list: Option<Vec<&RawValue>> = self.body.get("prompt");
-        let numbers =
-            |list: &[&RawValue]| list.first().is_some_and(|first| !first.get().starts_with(['"', '[']));
-        match list {
-            Some(list) if !numbers(&list) => list.len(),
-            _ => 1,
-        }
+        let inside = self.body.raw("prompt").and_then(|prompt| prompt.get().strip_prefix('['));
+        // Token ids, however many, are one prompt, and are not read for that.
+        let several = inside.is_some_and(|inside| inside.trim_start().starts_with(['"', '[', ']']));
+        let list: Option<Vec<&RawValue>> = several.then(|| self.body.get("prompt")).flatten();
+        list.map_or(1, |list| list.len())
     }
 }
 

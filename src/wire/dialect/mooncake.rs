@@ -1,14 +1,13 @@
 //! vLLM's MooncakeConnector: both legs at once, joined by a transfer id. It drops a transfer whose prefill ended in
 //! any way but by length, and the decode instance then waits in vain.
 
-use super::{Asked, DialectError, Leg, Pair, body};
+use super::{Asked, Dialect, DialectError, Leg, Pair, body};
 use crate::cluster::Node;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Port of the bootstrap server unless VLLM_MOONCAKE_BOOTSTRAP_PORT says otherwise.
 const BOOTSTRAP_PORT: u16 = 8998;
-const DIALECT: &str = "mooncake-p2p";
 
 #[derive(Serialize)]
 struct Prefill {
@@ -47,7 +46,8 @@ pub(super) fn decode_leg(asked: &Asked, pair: &Pair<'_>) -> Result<Leg, DialectE
         do_remote_decode: false,
         do_remote_prefill: true,
         remote_bootstrap_addr: format!("http://{}", bootstrap(pair.prefill)),
-        remote_engine_id: engine.ok_or_else(|| body::missing(DIALECT, "engine", pair.prefill))?,
+        remote_engine_id: engine
+            .ok_or_else(|| body::missing(Dialect::MooncakeP2p, "engine", pair.prefill))?,
         transfer_id: body::transfer_id(pair),
     };
     body.set("kv_transfer_params", params);

@@ -79,8 +79,7 @@ pub(super) fn pull_decode_leg(
         let text = value.get();
         text != "null" && !(text.starts_with('{') && text[1..].trim_start().starts_with('}'))
     });
-    let handed =
-        handed.ok_or(DialectError::MissingField { leg: "prefill", field: FIELD, dialect: dialect.name() })?;
+    let handed = handed.ok_or(DialectError::MissingField { leg: "prefill", field: FIELD, dialect })?;
     let mut body = asked.body.clone();
     body.set_raw(FIELD, handed.to_owned());
     Ok(body::leg(asked, pair, &body))
@@ -89,7 +88,7 @@ pub(super) fn pull_decode_leg(
 pub(super) fn push_decode_leg(asked: &Asked, pair: &Pair<'_>) -> Result<Leg, DialectError> {
     let kv = &pair.prefill.kv;
     let engine = kv.engine_id.as_deref();
-    let engine = engine.ok_or_else(|| body::missing("nixl-push", "engine", pair.prefill))?;
+    let engine = engine.ok_or_else(|| body::missing(Dialect::NixlPush, "engine", pair.prefill))?;
     let mut body = asked.body.clone();
     let pushed = PushedBy {
         do_remote_decode: false,

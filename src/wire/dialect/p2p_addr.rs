@@ -1,6 +1,6 @@
 //! vLLM's P2pNcclConnector, which reads from the request id who sends to whom.
 
-use super::{Asked, DialectError, Leg, Pair, body};
+use super::{Asked, Dialect, DialectError, Leg, Pair, body};
 use crate::cluster::Node;
 
 pub(super) fn prefill_leg(asked: &Asked, pair: &Pair<'_>) -> Result<Leg, DialectError> {
@@ -20,5 +20,5 @@ fn request_id(pair: &Pair<'_>) -> Result<String, DialectError> {
 }
 
 fn address(node: &Node) -> Result<&str, DialectError> {
-    node.kv.address.as_deref().ok_or_else(|| body::missing("p2p-addr", "kv", node))
+    node.kv.address.as_deref().ok_or_else(|| body::missing(Dialect::P2pAddr, "kv", node))
 }
