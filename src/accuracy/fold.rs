@@ -5,10 +5,9 @@ use super::score::{Scoring, mean, stderr};
 use super::statistics::{p_falling, paired, wilson};
 use super::task::Task;
 use crate::measure::{
-    AccuracyFacts, AccuracyResult, ArmAnswer, ArmResult, DocumentResult, LengthBin, Outcome, PairedResult,
-    Reply, RequestRecord, Score, TextEquality, TokenLogprob, Trend,
+    AccuracyFacts, AccuracyResult, ArmAnswer, ArmResult, DocumentResult, LengthBin, PairedResult, Reply,
+    RequestRecord, Score, TextEquality, TokenLogprob, Trend,
 };
-use serde_json::Value;
 
 /// The largest loss that counts as none where nothing else was said: one point in a hundred.
 pub const USUAL_MARGIN: f64 = 0.01;
@@ -122,12 +121,10 @@ fn heard<'a>(facts: &AccuracyFacts, questions: usize, records: &'a [RequestRecor
     heard
 }
 
-/// The answers of a request, one for each of its questions; `None` if it failed. An answer without text is one.
+/// The answers of a request, one for each of its questions; `None` if it failed.
 fn replies(record: &RequestRecord) -> Option<Vec<Reply>> {
     let asking = record.asking.as_ref()?;
-    let ended = record.finish_reason.is_some();
-    let answered = record.is_ok() || (record.outcome == Outcome::EmptyOutput && ended);
-    if !answered {
+    if !record.is_ok() {
         return None;
     }
     let replies = match asking.replies.is_empty() {

@@ -192,7 +192,8 @@ fn open_directory(
 
 impl Exam {
     fn prepare(plan: &AccuracyPlan, now: jiff::civil::DateTime) -> Result<Self, Error> {
-        let tokenizer = match super::dataset::counter(&plan.serve.tokenizer, now)? {
+        let (found, _) = input::found_tokenizer(&plan.serve.tokenizer)?;
+        let tokenizer = match super::dataset::counter(&found, now)? {
             TokenCounter::Tokenizer(tokenizer) => Some(tokenizer),
             TokenCounter::Estimate => None,
         };

@@ -308,6 +308,7 @@ impl Reading {
         let rules = Rules {
             requested_tokens: self.record.requested_tokens.unwrap_or(0),
             ignore_eos: self.record.ignore_eos,
+            may_be_empty: self.record.asking.is_some(),
         };
         self.record.outcome = Outcome::judge(end, &self.facts, rules);
         if self.record.outcome == Outcome::EmptyOutput {
@@ -352,7 +353,9 @@ impl Reading {
             Answer::Error(error) => self.explain(|| error.message),
             Answer::Completion { mut choices, usage } => {
                 self.facts.answered = true;
-                self.facts.finished = choices.iter().all(|choice| choice.finish_reason.is_some());
+                // What answers a question is whole when its body is.
+                let told = choices.iter().all(|choice| choice.finish_reason.is_some());
+                self.facts.finished = told || self.record.asking.is_some();
                 if let Some(usage) = usage {
                     self.tally.usage(usage, "", true);
                 }

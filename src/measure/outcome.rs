@@ -160,6 +160,8 @@ pub struct Rules {
     pub requested_tokens: u32,
     /// The server was told to go on past the end-of-sequence token.
     pub ignore_eos: bool,
+    /// A model may have nothing to say to a question.
+    pub may_be_empty: bool,
 }
 
 impl Outcome {
@@ -229,7 +231,7 @@ impl Outcome {
         let short = |tokens| rules.ignore_eos && tokens < rules.requested_tokens;
         if !seen.answered {
             Outcome::ErrorIn200
-        } else if seen.token_events == 0 && seen.usage_tokens.unwrap_or(0) == 0 {
+        } else if !rules.may_be_empty && seen.token_events == 0 && seen.usage_tokens.unwrap_or(0) == 0 {
             Outcome::EmptyOutput
         } else if !seen.done && !seen.finished {
             Outcome::Truncated
@@ -309,7 +311,7 @@ mod tests {
         done: true,
         usage_tokens: Some(4),
     };
-    const RULES: Rules = Rules { requested_tokens: 4, ignore_eos: true };
+    const RULES: Rules = Rules { requested_tokens: 4, ignore_eos: true, may_be_empty: false };
 
     #[test]
     fn every_outcome_is_serialised_as_its_word() {

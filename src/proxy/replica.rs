@@ -247,6 +247,7 @@ impl Drop for Recorder {
         let rules = Rules {
             requested_tokens: self.record.requested_tokens.unwrap_or(0),
             ignore_eos: self.record.ignore_eos,
+            may_be_empty: false,
         };
         self.record.outcome = Outcome::judge(self.end, &self.facts, rules);
         self.record.ended_in = if self.end == TransportEnd::Complete { EndedIn::End } else { self.phase };
