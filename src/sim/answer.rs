@@ -68,7 +68,7 @@ struct Departure {
     draw: u64,
 }
 
-const ASTRAY: u64 = 0x0061_7374_7261_79; // another draw than the words'
+const ASTRAY: u64 = u64::from_be_bytes(*b"astray  "); // another draw than the words'
 
 impl Answer {
     /// The answer to `prompt`.

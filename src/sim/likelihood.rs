@@ -23,7 +23,7 @@ pub(super) struct Likelihood {
     offset: usize,
 }
 
-const MARGIN: u64 = 0x6d61_7267_696e; // another draw than the words'
+const MARGIN: u64 = u64::from_be_bytes(*b"margin  "); // another draw than the words'
 /// e^-margin times this, and one, is the sum of all: the alternatives from the third on have a third of the second.
 const TAIL: f64 = 1.3;
 /// Between one alternative and the next, from the second on, in nats.
@@ -69,7 +69,7 @@ impl Likelihood {
     fn next(&mut self, token: &str) -> (usize, Vec<(String, f64)>) {
         let draw = mix(self.state ^ mix(self.seed ^ MARGIN));
         let spread = uniform(mix(draw));
-        let margin = if draw % 8 == 0 { 0.01 + 0.18 * spread } else { 1.05 + 6.0 * spread };
+        let margin = if draw.is_multiple_of(8) { 0.01 + 0.18 * spread } else { 1.05 + 6.0 * spread };
         let first = -(TAIL * (-margin).exp()).ln_1p();
         let mut likely = vec![(token.to_owned(), first)];
         let others = (1..).map(|turn| word(mix(draw ^ turn)).into_iter().collect::<String>());
