@@ -59,9 +59,9 @@ pub(super) enum Number {
     Wrong,
 }
 
-const RIGHT: u64 = 0x0072_6967_6874; // draws for different ends differ
-const SHAPE: u64 = 0x0073_6861_7065;
-const SLIP: u64 = 0x736c_6970;
+const RIGHT: u64 = u64::from_be_bytes(*b"right   "); // draws for different ends differ
+const SHAPE: u64 = u64::from_be_bytes(*b"shape   ");
+const SLIP: u64 = u64::from_be_bytes(*b"slip    ");
 
 impl Book {
     /// A book of questions and worked answers that end in `#### N`. An answer to one of them has the number N with

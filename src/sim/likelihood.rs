@@ -23,7 +23,7 @@ pub(super) struct Likelihood {
     offset: usize,
 }
 
-const MARGIN: u64 = 0x6d61_7267_696e; // another draw than the words'
+const MARGIN: u64 = u64::from_be_bytes(*b"margin  "); // another draw than the words'
 /// e^-margin times this, and one, is the sum of all: the alternatives from the third on have a third of the second.
 const TAIL: f64 = 1.3;
 /// Between one alternative and the next, from the second on, in nats.

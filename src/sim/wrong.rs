@@ -19,9 +19,9 @@ pub(super) struct Taken {
     latest: Mutex<Option<(String, Prompt)>>,
 }
 
-const CORRUPT: u64 = 0x0063_6f72_7275_7074; // draws for different ends differ
-const SWAP: u64 = 0x7377_6170;
-const WHERE: u64 = 0x0077_6865_7265;
+const CORRUPT: u64 = u64::from_be_bytes(*b"corrupt "); // draws for different ends differ
+const SWAP: u64 = u64::from_be_bytes(*b"swap    ");
+const WHERE: u64 = u64::from_be_bytes(*b"where   ");
 
 impl Taken {
     /// Counts a request; gives how many there were before.

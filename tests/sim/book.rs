@@ -197,14 +197,14 @@ async fn only_kv_that_was_taken_over_can_be_wrong() {
         let right =
             undamaged(&(0..5).map(|n| few_shot(n, n)).collect::<Vec<_>>(), &learned(1.0, config(&[]))).await;
         let nodes = Nodes::start(learned(1.0, settings));
-        for n in 0..5 {
+        for (n, right) in right.iter().enumerate() {
             let body = ask(&few_shot(n, n));
             // A decode node that was told of no KV, or whose KV is lost, computes the prompt itself.
-            assert_eq!(text(&nodes.post(D, body.clone()).await), right[n]);
+            assert_eq!(text(&nodes.post(D, body.clone()).await), *right);
             let first = nodes.post(P, prefill_leg(&body, nixl_ask())).await.json();
             let leg = with(body, json!({"kv_transfer_params": first["kv_transfer_params"]}));
             let lost = nodes.send(D, "x-sim-fault: lose-kv\r\n", &leg).await.read().await;
-            assert_eq!(text(&lost), right[n]);
+            assert_eq!(text(&lost), *right);
         }
         assert!(nodes.truths().iter().all(|truth| truth.kv_wrong.is_none()));
     }
