@@ -260,7 +260,7 @@ impl Warning {
                 "fetch the task's documents with `pdbench dataset fetch`, or name a copy with --dataset-path"
             }
             Warning::Unanswered { .. } => {
-                "look at the errors below; --max-error-rate says how many are too many"
+                "look at the errors by kind; --max-error-rate says how many are too many"
             }
             Warning::CutAnswers { .. } => "raise --max-tokens: a model that reasons needs more than 256",
             Warning::EmptyAnswers { .. } => {

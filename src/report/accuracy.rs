@@ -3,8 +3,8 @@
 use super::Reported;
 use super::text::{MISSING, counted, percent, plain};
 use crate::measure::{
-    AccuracyFacts, AccuracyResult, ArmResult, Distribution, PairedResult, PairedScore, PairedVerdict, Score,
-    TextEquality, Trend,
+    AccuracyFacts, AccuracyResult, ArmResult, Distribution, Outcome, PairedResult, PairedScore,
+    PairedVerdict, Score, TextEquality, Trend,
 };
 
 /// What a comparison comes to.
@@ -130,6 +130,17 @@ pub(super) fn answers_words(arm: &ArmResult) -> String {
     words
 }
 
+/// The last outcomes of an arm's questions without an answer, by number; `None` where all have one.
+pub(super) fn errors_words(result: &AccuracyResult, arm: usize) -> Option<String> {
+    let answers = result.documents.iter().filter_map(|document| document.answers.get(arm));
+    let outcomes: Vec<Outcome> =
+        answers.filter_map(|answer| answer.error.as_ref()).map(|(outcome, _)| *outcome).collect();
+    let count = |outcome: &Outcome| outcomes.iter().filter(|other| *other == outcome).count();
+    let kinds = Outcome::ALL.iter().map(|outcome| (outcome, count(outcome))).filter(|(_, n)| 0 < *n);
+    let words: Vec<String> = kinds.map(|(outcome, n)| format!("{n} {}", outcome.word())).collect();
+    (!words.is_empty()).then(|| words.join(", "))
+}
+
 /// The share of right answers in each part of the send order, and whether they fall.
 pub(super) fn trend_words(trend: &Trend) -> String {
     let share = |&(right, of): &(usize, usize)| match of {
@@ -164,38 +175,36 @@ pub(super) fn paired_headline(score: &PairedScore) -> (String, Tone) {
         PairedVerdict::WithinMargin => (format!("NO LOSS BEYOND {margin}"), Tone::Good),
         PairedVerdict::Unclear => {
             let needed = score.questions_needed.map_or(String::new(), |n| {
-                format!(": about {} questions would, if nothing is lost", super::text::count(rounded(n)))
+                format!(": about {} questions would, if nothing is lost", super::text::count(n as u64))
             });
             (format!("CANNOT TELL whether the loss is below {margin}{needed}"), Tone::Open)
         }
     }
 }
 
-/// Two figures are more than the estimate is worth.
-fn rounded(n: usize) -> u64 {
-    let n = n as u64;
-    let step = 10_u64.pow(n.checked_ilog10().unwrap_or(0).saturating_sub(1));
-    n.div_ceil(step) * step
+/// Names of the two sides of a comparison: candidate, baseline.
+pub(super) fn sides(facts: &AccuracyFacts, pair: &PairedResult) -> (String, String) {
+    (plain(&facts.arm_name(pair.candidate)), plain(&facts.arm_name(pair.baseline)))
 }
 
 /// Right and wrong answers of two arms.
-pub(super) fn discordant_words(score: &PairedScore) -> String {
+pub(super) fn discordant_words(score: &PairedScore, (candidate, baseline): &(String, String)) -> String {
     let told = score.both + score.only_baseline + score.only_candidate;
-    let neither = score.questions.saturating_sub(told);
     format!(
-        "of {}: {} right in both, {} in the baseline alone, {} in the candidate alone, {neither} in neither",
+        "of {}: {} right in both, {} in {baseline} alone, {} in {candidate} alone, {} in neither",
         counted(score.questions, "question"),
         score.both,
         score.only_baseline,
-        score.only_candidate
+        score.only_candidate,
+        score.questions.saturating_sub(told)
     )
 }
 
 /// The difference with its interval and tests.
-pub(super) fn difference_words(score: &PairedScore) -> String {
+pub(super) fn difference_words(score: &PairedScore, (candidate, _): &(String, String)) -> String {
     let (low, high) = score.interval.unzip();
     format!(
-        "difference {} points (95 %: {} to {}); McNemar p = {} two-sided, {} that the candidate is worse",
+        "difference {} points (95 %: {} to {}); McNemar p = {} two-sided, {} that {candidate} is worse",
         signed(score.difference),
         signed(low),
         signed(high),
@@ -219,7 +228,7 @@ pub(super) fn texts_words(pair: &PairedResult, floor: Option<&PairedResult>) -> 
     words
 }
 
-/// Where texts that differ begin to, as places with counts: characters from the start.
+/// Where texts that differ begin to, as places with counts: characters from the start. Places without any are there too.
 pub(super) fn divergence(texts: &TextEquality) -> Vec<(String, usize)> {
     let bounds = TextEquality::BOUNDS;
     let label = |at: usize| match bounds.get(at + 1) {
@@ -253,11 +262,6 @@ pub(super) fn arm_latency(result: &AccuracyResult, arm: usize, percentiles: &[f6
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_estimate_is_rounded_up_to_two_figures() {
-        assert_eq!([7, 81, 5213, 13_190].map(rounded), [7, 81, 5300, 14_000]);
-    }
 
     #[test]
     fn a_margin_has_no_idle_decimals() {

@@ -2,7 +2,7 @@
 
 mod accuracy;
 
-pub use accuracy::{accuracy_facts, accuracy_result, with_accuracy};
+pub use accuracy::{accuracy_result, with_accuracy};
 
 use super::Reported;
 use crate::measure::*;

@@ -204,7 +204,7 @@ impl AccuracyFault {
     pub fn what_to_do(&self) -> &'static str {
         match self {
             AccuracyFault::Unanswered { .. } => {
-                "look at the errors below, lower --num-concurrent, or allow more with --max-error-rate"
+                "look at the errors by kind, lower --num-concurrent, or allow more with --max-error-rate"
             }
             AccuracyFault::Worse { .. } => {
                 "look at the questions that only the baseline has right, in report.html; hold the difference against \

@@ -1,8 +1,8 @@
 use super::super::Reported;
 use super::super::accuracy::{
     Tone, answered_words, answers_words, arm_latency, arm_words, asked_words, difference_words,
-    discordant_words, divergence, length_words, p_words, paired_headline, score_cells, texts_words,
-    trend_words, verdict_of,
+    discordant_words, divergence, errors_words, length_words, p_words, paired_headline, score_cells, sides,
+    texts_words, trend_words, verdict_of,
 };
 use super::super::fold::{rows, token_words};
 use super::super::lm_eval::{lm_eval_headline, lm_eval_table};
@@ -34,13 +34,17 @@ type Answers<'a> = (&'a AccuracyFacts, &'a AccuracyResult);
 
 fn arm(reported: &Reported<'_>, (facts, result): Answers<'_>, index: usize, style: Style) -> String {
     let arm = &result.arms[index];
-    let mut text = format!("\n{}\n", style.paint(Paint::Bold, &arm_words(facts, index)));
+    let mut text =
+        format!("\n{}\n", style.paint(Paint::Bold, wrapped(&arm_words(facts, index), 2).trim_end()));
     text += &line("  Answered", &answered_words(arm));
+    if let Some(words) = errors_words(result, index) {
+        text += &line("  Errors", &words);
+    }
     let row = |name: &str, cells: [&str; 6]| {
         let [right, of, share, interval, invalid, as_wrong] = cells;
         format!("  {name:<18}{right:>7}{of:>7}{share:>9}{interval:>18}{invalid:>9}{as_wrong:>10}\n")
     };
-    text += &row("Read by", ["right", "of", "share", "95 % (Wilson)", "invalid", "errors = 0"]);
+    text += &row("Read by", ["right", "of", "share", "95 % (Wilson)", "invalid", "as wrong"]);
     for (filter, score) in result.filters.iter().zip(&arm.scores) {
         let cells = score_cells(score, arm);
         text += &row(&plain(filter), cells.each_ref().map(String::as_str));
@@ -70,8 +74,8 @@ fn latency_words(values: &Distribution) -> String {
 
 /// Two arms side by side: the verdict first, but where the baseline stands beside itself.
 fn comparison((facts, result): Answers<'_>, pair: &PairedResult, style: Style) -> String {
-    let (candidate, baseline) = (facts.arm_name(pair.candidate), facts.arm_name(pair.baseline));
-    let names = format!("{} against {}", plain(&candidate), plain(&baseline));
+    let sides = sides(facts, pair);
+    let names = format!("{} against {}", sides.0, sides.1);
     let decisive = verdict_of(result, pair);
     let headline = decisive.and_then(|at| Some((paired_headline(&pair.scores[at]), result.filters.get(at)?)));
     let mut text = match headline {
@@ -91,13 +95,13 @@ fn comparison((facts, result): Answers<'_>, pair: &PairedResult, style: Style) -
         None => format!("\n{}\n", style.paint(Paint::Bold, &names)),
     };
     for (filter, score) in result.filters.iter().zip(&pair.scores) {
-        text += &wrapped(&format!("  {}: {}", plain(filter), discordant_words(score)), 4);
-        text += &wrapped(&format!("    {}", difference_words(score)), 4);
+        text += &wrapped(&format!("  {}: {}", plain(filter), discordant_words(score, &sides)), 4);
+        text += &wrapped(&format!("    {}", difference_words(score, &sides)), 4);
     }
     text += &line("  Texts", &texts_words(pair, result.floor()));
-    let places = divergence(&pair.texts);
-    if places.iter().any(|(_, n)| 0 < *n) {
-        let places: Vec<String> = places.iter().map(|(label, n)| format!("{label}: {n}")).collect();
+    let places = divergence(&pair.texts).into_iter().filter(|(_, n)| 0 < *n);
+    let places: Vec<String> = places.map(|(label, n)| format!("{label}: {n}")).collect();
+    if !places.is_empty() {
         text += &line("  Differ from", &format!("character {}", places.join(", ")));
     }
     if let Some(p) = pair.p_falling {
@@ -125,7 +129,7 @@ fn speed(reported: &Reported<'_>, style: Style) -> String {
 
 fn how_to_read() -> &'static str {
     "
-Scores are of answered questions, as lm_eval counts them; `errors = 0` counts
+Scores are of answered questions, as lm_eval counts them; `as wrong` counts
 those without an answer as wrong. A comparison is of the same questions: only
 those that one arm alone has right count. `–` is a value that does not exist.
 Every text and what was read in it is in documents.csv.

@@ -212,13 +212,19 @@ fn the_headline_of_a_comparison_is_its_verdict() {
             |reported| {
                 let text = console(reported, Style::Plain);
                 let lines: Vec<&str> = text.lines().collect();
-                let at = lines.iter().position(|line| line.starts_with("candidate against baseline: ")).unwrap();
-                said = lines[at..at + 2].join(" ");
+                let at =
+                    lines.iter().position(|line| line.starts_with("candidate against baseline: ")).unwrap();
+                let words = lines[at..at + 2].join(" ");
+                said = words.split_whitespace().collect::<Vec<_>>().join(" ");
             },
         );
         said
     };
-    assert!(said(Worse).contains(": WORSE, by more than chance (p = 0.3125) (strict-match)"), "{}", said(Worse));
+    assert!(
+        said(Worse).contains(": WORSE, by more than chance (p = 0.3125) (strict-match)"),
+        "{}",
+        said(Worse)
+    );
     assert!(said(WithinMargin).contains(": NO LOSS BEYOND 1 % (flexible-extract)"), "{}", said(WithinMargin));
     let unclear = said(Unclear);
     assert!(unclear.contains("CANNOT TELL whether the loss is below 1 %: about 53,000"), "{unclear}");

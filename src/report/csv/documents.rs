@@ -58,7 +58,9 @@ fn row(result: &AccuracyResult, document: &DocumentResult, arm: &str, answer: &A
         number_cell(answer.latency_ms, 4),
         document.prompt.len().to_string(),
         cell(answer.i),
-        text_cell(&answer.texts.as_ref().map(|texts| texts.join(" | ")).unwrap_or_default()),
+        text_cell(
+            &answer.texts.as_ref().map(|texts| texts.join(" | ")).unwrap_or_default().replace('\n', " "),
+        ),
     ]);
     row
 }

@@ -72,7 +72,10 @@ fn an_accuracy_run_has_a_row_for_each_question_and_arm() {
             assert_eq!(rows.len(), 1 + 8 * 3);
             let column = |name: &str| rows[0].iter().position(|head| head == name).unwrap();
             // The first question has no answer from the candidate, the second a hostile one.
-            assert_eq!([&rows[1][column("outcome")], &rows[1][column("right_strict-match")]], ["http_5xx", ""]);
+            assert_eq!(
+                [&rows[1][column("outcome")], &rows[1][column("right_strict-match")]],
+                ["http_5xx", ""]
+            );
             assert_eq!(rows[1][column("attempts")], "4");
             assert_eq!(rows[4][column("extracted_flexible-extract")], "'=17");
             assert!(rows[4][column("text")].starts_with("'=wrong</script>"));
@@ -88,7 +91,8 @@ fn scores_and_comparisons_are_numbers_of_the_summary() {
         |reported| {
             let rows = parsed(&summary_csv(reported));
             let value = |metric: &str, statistic: &str| {
-                let found = rows.iter().find(|row| row[0] == "accuracy" && row[1] == metric && row[3] == statistic);
+                let found =
+                    rows.iter().find(|row| row[0] == "accuracy" && row[1] == metric && row[3] == statistic);
                 found.map(|row| (row[4].clone(), row[5].clone()))
             };
             assert_eq!(value("candidate,flexible-extract", "right"), Some(("4".to_owned(), "7".to_owned())));

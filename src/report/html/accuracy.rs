@@ -1,7 +1,7 @@
 use super::super::Reported;
 use super::super::accuracy::{
     Tone, answered_words, answers_words, arm_words, asked_words, difference_words, discordant_words,
-    paired_headline, score_cells, texts_words, verdict_of,
+    paired_headline, score_cells, sides, texts_words, verdict_of,
 };
 use super::super::chart::{BLUE, Colour, GREEN, Interval, IntervalChart, Marker, ORANGE, PURPLE};
 use super::super::text::plain;
@@ -108,8 +108,8 @@ pub(super) fn comparisons(reported: &Reported<'_>) -> Option<Section> {
 }
 
 fn comparison(facts: &AccuracyFacts, result: &AccuracyResult, pair: &PairedResult) -> Html {
-    let names = format!("{} against {}", facts.arm_name(pair.candidate), facts.arm_name(pair.baseline));
-    let mut html = Html::of(&plain(&names)).within("<h3>", "</h3>\n");
+    let sides = sides(facts, pair);
+    let mut html = Html::of(&format!("{} against {}", sides.0, sides.1)).within("<h3>", "</h3>\n");
     match verdict_of(result, pair).filter(|_| !pair.is_floor) {
         Some(at) => {
             let (words, tone) = paired_headline(&pair.scores[at]);
@@ -129,8 +129,8 @@ fn comparison(facts: &AccuracyFacts, result: &AccuracyResult, pair: &PairedResul
         html.add(paragraph(&format!(
             "{}: {}; {}.",
             plain(filter),
-            discordant_words(score),
-            difference_words(score)
+            discordant_words(score, &sides),
+            difference_words(score, &sides)
         )));
     }
     html.add(paragraph(&format!("Texts: {}.", texts_words(pair, result.floor()))));
