@@ -157,7 +157,8 @@ pub fn paired(both: usize, b: usize, c: usize, neither: usize, margin: f64) -> P
 }
 
 /// Roughly how many questions would show, in four of five runs, that any loss is within `margin`, if nothing is lost and
-/// as great a share of the pairs is discordant as was seen. `None` of nothing, and for a margin that nothing can show.
+/// as great a share of the pairs is discordant as was seen; rounded up to two figures, which is all it is worth. `None` of
+/// nothing, and for a margin that nothing can show.
 pub fn questions_needed(b: usize, c: usize, n: usize, margin: f64) -> Option<usize> {
     if n == 0 || !(0.0 < margin && margin < 1.0) {
         return None;
@@ -178,7 +179,8 @@ pub fn questions_needed(b: usize, c: usize, n: usize, margin: f64) -> Option<usi
         let middle = low + (high - low) / 2;
         if shown(middle) { high = middle } else { low = middle }
     }
-    Some(high)
+    let step = 10_usize.pow(high.ilog10().saturating_sub(1));
+    Some(high.div_ceil(step) * step)
 }
 
 #[cfg(test)]

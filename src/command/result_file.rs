@@ -30,12 +30,33 @@ pub(super) fn write(plan: &ResultPlan, reported: &Reported<'_>) -> Result<PathBu
     })
 }
 
-/// Writes the files of lm_eval below a directory; gives where they are.
+/// Writes the files of lm_eval where it would put them: below a directory, or beside a name that ends in `.json`; gives
+/// where they are.
 pub(super) fn write_lm_eval(
-    directory: &Path,
+    place: &Path,
     samples: bool,
     reported: &Reported<'_>,
 ) -> Result<Vec<PathBuf>, Error> {
-    let _ = (directory, samples, reported);
-    Ok(Vec::new())
+    let manifest = &reported.run.manifest;
+    let name = report::lm_eval_results_name(manifest);
+    let (directory, name) = match (place.extension(), place.file_stem()) {
+        (Some(extension), Some(stem)) if extension == "json" => {
+            let name = name.replacen("results", &stem.to_string_lossy(), 1);
+            (place.parent().unwrap_or(Path::new(".")).to_owned(), name)
+        }
+        _ => (place.join(report::lm_eval_directory(manifest)), name),
+    };
+    let mut files = vec![(directory.join(name), report::lm_eval_results_bytes(reported))];
+    if samples {
+        let bytes = report::lm_eval_samples(reported.run).into_bytes();
+        files.push((directory.join(report::lm_eval_samples_name(reported.run)), bytes));
+    }
+    let write = |(path, bytes): (PathBuf, Vec<u8>)| {
+        report::write_result(&path, &bytes, report::Existing::Replace).map(|()| path).map_err(|error| {
+            Error::new(Exit::NotWritten, "a file of --output-path is missing")
+                .caused_by(error)
+                .help("the run's directory has a copy of it")
+        })
+    };
+    files.into_iter().map(write).collect()
 }

@@ -1,6 +1,13 @@
 //! What an accuracy run asked, and what came out of it: values for the files of a run and for its reports. The
 //! arithmetic is in the room `accuracy`.
 
+mod fault;
+mod notice;
+
+pub use fault::AccuracyFault;
+pub(super) use fault::faults;
+pub(super) use notice::{median_answer_ms, streams, warnings};
+
 use super::Outcome;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -148,6 +155,38 @@ pub struct ArmResult {
     pub trend: Option<Trend>,
     /// By length of the prompt, shortest first.
     pub by_length: Vec<LengthBin>,
+}
+
+impl AccuracyFacts {
+    /// What an arm is called.
+    pub fn arm_name(&self, arm: usize) -> String {
+        self.arms.get(arm).map_or_else(|| format!("arm {arm}"), |arm| arm.name.clone())
+    }
+}
+
+impl AccuracyResult {
+    /// The comparisons that judge an arm: all but that of a baseline with itself.
+    pub fn judging(&self) -> impl Iterator<Item = &PairedResult> {
+        self.comparisons.iter().filter(|pair| !pair.is_floor)
+    }
+
+    /// What equal servers differ by: the comparison of a baseline with itself.
+    pub fn floor(&self) -> Option<&PairedResult> {
+        self.comparisons.iter().find(|pair| pair.is_floor)
+    }
+
+    /// The way of reading that decides a comparison: the one that has most right answers of the baseline.
+    pub fn decisive(&self, pair: &PairedResult) -> Option<usize> {
+        self.arms.get(pair.baseline)?.best_read()
+    }
+}
+
+impl ArmResult {
+    /// The way of reading with the most right answers, the first of equals.
+    pub fn best_read(&self) -> Option<usize> {
+        let most = self.scores.iter().map(|score| score.right).max()?;
+        self.scores.iter().position(|score| score.right == most)
+    }
 }
 
 /// One way of reading's score.

@@ -30,8 +30,8 @@ mod verdict;
 mod warning;
 
 pub use accuracy::{
-    AccuracyFacts, AccuracyResult, ArmAnswer, ArmFacts, ArmResult, Asking, DocumentResult, LengthBin,
-    PairedResult, PairedScore, PairedVerdict, Reply, Score, TextEquality, TokenLogprob, Trend,
+    AccuracyFacts, AccuracyFault, AccuracyResult, ArmAnswer, ArmFacts, ArmResult, Asking, DocumentResult,
+    LengthBin, PairedResult, PairedScore, PairedVerdict, Reply, Score, TextEquality, TokenLogprob, Trend,
 };
 pub use distribution::{Distribution, INTERVAL_METHOD, PERCENTILE_METHOD, Percentile};
 pub use events::EventTimes;

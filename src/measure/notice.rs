@@ -2,7 +2,7 @@
 
 use super::{
     ClientState, Counts, Flag, Growth, METRICS, Metric, OutputTokensSource, PromptTokensSource, Prompts,
-    Rates, Reason, RequestRecord, Run, Summary, TokenTotals, View, Warning,
+    Rates, Reason, RequestRecord, Run, Summary, TokenTotals, View, Warning, accuracy,
 };
 
 /// Share of events, tokens or time below which a difference is not worth a word.
@@ -12,6 +12,13 @@ const LENGTH_SHARE: f64 = 0.10;
 
 /// All warnings, the weightiest first. The summary is whole but for its warnings.
 pub(super) fn warnings(run: &Run, summary: &Summary) -> Vec<Warning> {
+    if run.accuracy.is_some() {
+        let mut warnings = accuracy::warnings(run, summary);
+        if accuracy::streams(run) {
+            warnings.extend(about_streams(run, &summary.counts, &summary.tokens));
+        }
+        return warnings;
+    }
     let cut = summary.counts.cancelled;
     let degraded = summary.client.state == ClientState::Degraded;
     let simulated = run.manifest.target.simulated;

@@ -1,6 +1,6 @@
 use super::{
     BatchResult, ClientVerdict, Definition, Distribution, Flag, METRICS, Outcome, ProxyCost, RequestRecord,
-    Run, Steady, ToldBy, Validity, Warning, notice, repeat, span,
+    Run, Steady, ToldBy, Validity, Warning, accuracy, notice, repeat, span,
 };
 use serde::{Deserialize, Serialize};
 
@@ -143,7 +143,11 @@ impl Summary {
         let strict = View::of(run, Definition::Strict);
         let lateness = Lateness::of(run);
         let median_ttft_ms = strict.distribution("ttft").and_then(|ttft| ttft.median);
-        let client = ClientVerdict::of(run, &lateness, median_ttft_ms);
+        let median_ms = match run.accuracy {
+            Some(_) => accuracy::median_answer_ms(run),
+            None => median_ttft_ms,
+        };
+        let client = ClientVerdict::of(run, &lateness, median_ms);
         let batches = repeat::batches(run);
         let mut summary = Self {
             validity: Validity::of(run, &counts, &client, &batches),

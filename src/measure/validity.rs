@@ -1,6 +1,6 @@
 use super::{
-    BatchFault, BatchResult, ClientState, ClientVerdict, Counts, Flag, Offset, Outcome, RequestRecord, Run,
-    notice,
+    AccuracyFault, BatchFault, BatchResult, ClientState, ClientVerdict, Counts, Flag, Offset, Outcome,
+    RequestRecord, Run, accuracy, notice,
 };
 use serde::{Deserialize, Serialize};
 
@@ -77,6 +77,11 @@ pub enum Reason {
         /// Why not.
         fault: BatchFault,
     },
+    /// An accuracy run does not count, or found something against the deployment.
+    Accuracy {
+        /// What.
+        fault: AccuracyFault,
+    },
     /// pdbench itself failed.
     Internal {
         /// Requests that failed of it.
@@ -126,6 +131,7 @@ impl Reason {
                 format!("this machine ran out of ports, descriptors or socket memory for {requests} requests")
             }
             Reason::Repeat { batch, fault } => format!("batch of {batch}: {}", fault.what()),
+            Reason::Accuracy { fault } => fault.what(),
             Reason::Internal { requests } => format!("pdbench itself failed on {requests} requests"),
         }
     }
@@ -134,6 +140,7 @@ impl Reason {
     pub fn what_to_do(&self) -> &'static str {
         match self {
             Reason::Repeat { fault, .. } => fault.what_to_do(),
+            Reason::Accuracy { fault } => fault.what_to_do(),
             Reason::NoOkRequest => "look at the errors by kind below and send one request by hand",
             Reason::FailureShare { .. } => {
                 "look at the errors by kind, lower the load, or allow more with --max-error-rate"
@@ -161,7 +168,9 @@ impl Reason {
 impl Validity {
     /// Judges the records of the main load.
     pub(super) fn of(run: &Run, counts: &Counts, client: &ClientVerdict, batches: &[BatchResult]) -> Self {
-        let saturated = client.state == ClientState::Saturated;
+        if run.accuracy.is_some() {
+            return Self::of_answers(run, counts, client);
+        }
         let of_batch = |result: &BatchResult| {
             let batch = result.plateau.expected;
             result.faults().into_iter().map(move |fault| Reason::Repeat { batch, fault }).collect::<Vec<_>>()
@@ -170,7 +179,7 @@ impl Validity {
         let of_load = [
             (counts.ok == 0).then_some(Reason::NoOkRequest),
             failure_share(counts, run.manifest.settings.max_error_rate),
-            saturated.then(|| Reason::ClientSaturated { evidence: client.evidence.clone() }),
+            saturated(client),
             token_mismatch(run),
             censored_percentile(run),
             littles_law(run),
@@ -185,6 +194,25 @@ impl Validity {
         let reasons: Vec<Reason> = of_batches.chain(of_load).collect();
         Self { valid: reasons.is_empty(), reasons }
     }
+
+    /// Judges an accuracy run by its answers: a request that failed was sent again, and what streams tell is not asked.
+    fn of_answers(run: &Run, counts: &Counts, client: &ClientVerdict) -> Self {
+        let answered = run.accuracy.iter().flat_map(|result| &result.arms).any(|arm| 0 < arm.answered);
+        let faults = accuracy::faults(run).into_iter().map(|fault| Reason::Accuracy { fault });
+        let reasons: Vec<Reason> = (!answered)
+            .then_some(Reason::NoOkRequest)
+            .into_iter()
+            .chain(faults)
+            .chain(saturated(client))
+            .chain(counts.having(Outcome::Internal).map(|requests| Reason::Internal { requests }))
+            .collect();
+        Self { valid: reasons.is_empty(), reasons }
+    }
+}
+
+fn saturated(client: &ClientVerdict) -> Option<Reason> {
+    let saturated = client.state == ClientState::Saturated;
+    saturated.then(|| Reason::ClientSaturated { evidence: client.evidence.clone() })
 }
 
 /// A share as percent with one decimal.

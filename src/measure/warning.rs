@@ -115,6 +115,34 @@ pub enum Warning {
         /// The latest of them.
         latest: String,
     },
+    /// The documents are the project's own, not those that the task is known for.
+    OwnDocuments {
+        /// The task.
+        task: String,
+    },
+    /// Some questions have no answer, within the error budget.
+    Unanswered {
+        /// Who was asked.
+        arm: String,
+        /// Questions without an answer.
+        questions: usize,
+        /// Questions asked.
+        of: usize,
+    },
+    /// Answers were cut at the limit of tokens.
+    CutAnswers {
+        /// Whose.
+        arm: String,
+        /// Share of the answers.
+        share: f64,
+    },
+    /// Answers have no text.
+    EmptyAnswers {
+        /// Whose.
+        arm: String,
+        /// Share of the answers.
+        share: f64,
+    },
     /// Requests that were sent again because a kept-alive connection had been closed.
     StaleRetries {
         /// How many.
@@ -178,6 +206,20 @@ impl Warning {
             }
             Warning::CachedTokens { share, shared } => cached_tokens(*share, *shared),
             Warning::SentBefore { runs, latest } => sent_before(*runs, latest),
+            Warning::OwnDocuments { task } => format!(
+                "the questions are the project's own, in the manner of {task}: compare arms by them, and no score \
+                 with a published one"
+            ),
+            Warning::Unanswered { arm, questions, of } => format!(
+                "{arm}: {questions} of {of} questions have no answer after all tries; the score is that of the others"
+            ),
+            Warning::CutAnswers { arm, share } => format!(
+                "{arm}: {} of the answers were cut at the limit of tokens, and may have been right",
+                percent(*share)
+            ),
+            Warning::EmptyAnswers { arm, share } => {
+                format!("{arm}: {} of the answers have no text", percent(*share))
+            }
             Warning::StaleRetries { requests } => format!(
                 "{requests} requests were sent a second time because the server had closed a kept-alive connection"
             ),
@@ -213,6 +255,16 @@ impl Warning {
             Warning::OutputLength { .. } => "use --ignore-eos to have every answer as long as asked for",
             Warning::CachedTokens { .. } | Warning::SentBefore { .. } => {
                 "restart the server, change --seed, or use --salt for a cold cache"
+            }
+            Warning::OwnDocuments { .. } => {
+                "fetch the task's documents with `pdbench dataset fetch`, or name a copy with --dataset-path"
+            }
+            Warning::Unanswered { .. } => {
+                "look at the errors by kind; --max-error-rate says how many are too many"
+            }
+            Warning::CutAnswers { .. } => "raise --max-tokens: a model that reasons needs more than 256",
+            Warning::EmptyAnswers { .. } => {
+                "look at one such answer in documents.csv: a stop string or the chat template may end it at once"
             }
             Warning::StaleRetries { .. } => "raise the keep-alive time of the server or the proxy",
         }

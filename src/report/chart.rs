@@ -1,15 +1,17 @@
-//! Charts as SVG text: a distribution with its cumulative curve, and series over time. No fonts are
+//! Charts as SVG text: a distribution with its cumulative curve, series over time, and values with intervals. No fonts are
 //! loaded and no bitmap is made; the same values give the same bytes. Colours are written as plain
 //! attributes, so that a style sheet can replace them in dark mode ([`PALETTE`]).
 //! Deliberately absent: captions, and which charts a report has.
 
 mod axis;
 mod distribution;
+mod interval;
 mod lines;
 #[cfg(test)]
 mod tests;
 
 pub use distribution::{DistributionChart, Marker, Values};
+pub use interval::{Interval, IntervalChart};
 pub use lines::{LineChart, Series};
 
 use plotters::coord::Shift;
@@ -19,7 +21,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 /// Width of every chart, in units of its own view box: twice the size it is shown at, because the
 /// drawing library knows whole units only.
 const WIDTH: u32 = 1120;
-/// Height of every chart, in the same units.
+/// Height of a chart, in the same units.
 const HEIGHT: u32 = 500;
 /// Height of the strip above the plot, where the legend stands.
 const TOP: u32 = 56;
@@ -87,9 +89,14 @@ type Drawn = Result<(), Box<dyn std::error::Error>>;
 /// Runs `draw` on an empty canvas and gives the SVG element, with `label` as its text for readers who
 /// do not see it. `None` when the library gives up, which leaves a report without this chart.
 fn canvas(label: &str, draw: impl FnOnce(&Area<'_>) -> Drawn) -> Option<String> {
+    canvas_of(label, HEIGHT, draw)
+}
+
+/// The same, of another height.
+fn canvas_of(label: &str, height: u32, draw: impl FnOnce(&Area<'_>) -> Drawn) -> Option<String> {
     let mut svg = String::new();
     {
-        let root = SVGBackend::with_string(&mut svg, (WIDTH, HEIGHT)).into_drawing_area();
+        let root = SVGBackend::with_string(&mut svg, (WIDTH, height)).into_drawing_area();
         draw(&root).ok()?;
         root.present().ok()?;
     }

@@ -2,6 +2,7 @@
 //! byte for byte, then our own. Plain text in 80 columns.
 //! Deliberately absent: progress, and printing itself.
 
+mod accuracy;
 mod batches;
 mod strict;
 #[cfg(test)]
@@ -26,6 +27,9 @@ pub enum Style {
 
 /// Everything that a run prints when it has ended. The first line is the verdict.
 pub fn console(reported: &Reported<'_>, style: Style) -> String {
+    if reported.run.accuracy.is_some() {
+        return verdict_lines(reported, style) + &accuracy::accuracy_block(reported, style);
+    }
     // vLLM's block has nothing to say about batches: its throughput would be that of ramp and drain.
     let middle = match reported.summary.batches.is_empty() {
         true => vllm_block(reported),

@@ -1,7 +1,9 @@
-//! Three tables for spreadsheets and data frames: a row a request, a row a number, a row a bin of time.
+//! Tables for spreadsheets and data frames: a row a request, a row a number, a row a bin of time, a row a question.
 //! A missing value is an empty cell. A cell of text that a spreadsheet would take for a formula gets a
 //! `'` in front. Deliberately absent: anything that is not in the records or the summary.
 
+mod accuracy;
+mod documents;
 mod repeat;
 mod requests;
 mod summary;
@@ -9,6 +11,7 @@ mod summary;
 mod tests;
 mod timeline;
 
+pub use documents::documents_csv;
 pub use repeat::repeat_csv;
 pub use requests::requests_csv;
 pub use summary::summary_csv;

@@ -2,6 +2,7 @@
 //! and where in a request's life the failures happened.
 
 use super::Reported;
+use super::accuracy::score_line;
 use super::text::{MISSING, bare, count, counted, fixed, number, plain};
 use crate::measure::{
     Added, BatchResult, Definition, Distribution, EndedIn, METRICS, Metric, Percentile, ProxyCost, Reason,
@@ -21,8 +22,12 @@ pub(super) fn verdict(reported: &Reported<'_>) -> &'static str {
     if reported.summary.validity.valid { "VALID" } else { "INVALID" }
 }
 
-/// How many requests went well, in one line that says so when no server but a simulator answered.
+/// How many requests went well, or what the answers are worth, in one line that says so when no server but a simulator
+/// answered.
 pub(super) fn bill(reported: &Reported<'_>) -> String {
+    if let Some(result) = &reported.run.accuracy {
+        return score_line(reported, result);
+    }
     let counts = &reported.summary.counts;
     let simulated = if reported.run.manifest.target.simulated { " (simulated)" } else { "" };
     format!("{} ok, {} failed of {} sent{simulated}", counts.ok, counts.failed, counts.sent)
@@ -104,12 +109,19 @@ pub(super) struct Row<'a> {
 }
 
 /// The rows of a view's table, in the order of the metric table: each metric that this run can have,
-/// with its from-schedule twin under it where the two differ enough to matter.
+/// with its from-schedule twin under it where the two differ enough to matter. Questions have no schedule, and of answers
+/// that are not streamed only what they have stands there.
 pub(super) fn rows<'a>(reported: &Reported<'a>, definition: Definition) -> Vec<Row<'a>> {
     let view = reported.summary.view(definition);
     let mut rows = Vec::new();
     for metric in METRICS.iter().filter(|metric| applies(metric, reported) && !is_twin(metric)) {
         let Some(distribution) = view.distribution(metric.key) else { continue };
+        if reported.run.accuracy.is_some() {
+            if is_latency(metric) && 0 < distribution.count {
+                rows.push(Row { metric, from_schedule: false, distribution });
+            }
+            continue;
+        }
         rows.push(Row { metric, from_schedule: false, distribution });
         if let Some((metric, distribution)) = differing_twin(view, metric) {
             rows.push(Row { metric, from_schedule: true, distribution });

@@ -2,6 +2,8 @@
 //! browser load nothing but its own style sheet. A list of sections, each a function of the run.
 //! Deliberately absent: anything that moves.
 
+mod accuracy;
+mod answers;
 mod batches;
 mod charts;
 mod client;
@@ -11,6 +13,7 @@ mod latency;
 mod load;
 mod markup;
 mod outcomes;
+mod questions;
 mod style;
 #[cfg(test)]
 mod tests;
@@ -33,6 +36,13 @@ struct Section {
 /// The sections in their order; each is left out when a run has nothing to say there.
 const SECTIONS: &[fn(&Reported<'_>) -> Option<Section>] = &[
     outcomes::warnings,
+    accuracy::scores,
+    accuracy::comparisons,
+    questions::discordant,
+    answers::order,
+    answers::lengths,
+    answers::divergences,
+    answers::errors,
     batches::batches,
     latency::strict,
     load::throughput,
@@ -101,11 +111,14 @@ fn contents(sections: &[Section]) -> Html {
 
 /// What the page was made from, for programs: JSON that cannot end the element it stands in.
 fn data(reported: &Reported<'_>) -> String {
-    let data = serde_json::json!({
+    let mut data = serde_json::json!({
         "manifest": reported.run.manifest,
         "summary": reported.summary,
         "timeline": reported.timeline,
     });
+    if let Some(result) = &reported.run.accuracy {
+        data["accuracy"] = serde_json::json!(result);
+    }
     let mut escaped = String::new();
     for c in data.to_string().chars() {
         match c {

@@ -1,5 +1,9 @@
 //! A small made-up run for the tests of the reports: every way to end, and texts that attack each format.
 
+mod accuracy;
+
+pub use accuracy::{accuracy_result, with_accuracy};
+
 use super::Reported;
 use crate::measure::*;
 use std::time::Duration;

@@ -18,6 +18,11 @@ pub fn plain(text: &str) -> String {
     text.chars().filter(|&c| !steers(c)).collect()
 }
 
+/// The same, line by line.
+pub(super) fn plain_lines(text: &str) -> String {
+    text.split('\n').map(plain).collect::<Vec<_>>().join("\n")
+}
+
 /// Decimals that leave about four figures of a row whose greatest value is `greatest`.
 pub(super) fn decimals(greatest: Option<f64>) -> usize {
     match greatest.unwrap_or(0.0).abs() {

@@ -2,6 +2,7 @@
 
 use super::Reported;
 use super::fold::has;
+use super::python;
 use super::text::bare;
 use crate::measure::{Detail, Distribution, METRICS, Manifest, Offset, RampUp, RequestRecord, Run};
 use crate::wire::python_json::{Ascii, dumps};
@@ -56,7 +57,7 @@ pub fn vllm_result_name(manifest: &Manifest) -> String {
         Some(RampUp { strategy, start_rps, end_rps }) => {
             format!("ramp-up-{strategy}-{}qps-{}qps", bare(*start_rps), bare(*end_rps))
         }
-        None => format!("{}qps", python_float(settings.request_rate.unwrap_or(f64::INFINITY))),
+        None => format!("{}qps", python::float(settings.request_rate.unwrap_or(f64::INFINITY))),
     };
     format!("{label}-{load}{limit}-{}-{}.json", harmless(model), date(manifest))
 }
@@ -74,20 +75,8 @@ fn model_id(manifest: &Manifest) -> &str {
     manifest.target.model_id.as_deref().unwrap_or(&manifest.target.model)
 }
 
-/// A float as Python's `str` prints it: `10.0`, `inf`, `1e-05`.
-fn python_float(value: f64) -> String {
-    let text = format!("{value:?}");
-    match text.split_once('e') {
-        None => text,
-        Some((digits, exponent)) => {
-            let (sign, figures) = exponent.strip_prefix('-').map_or(('+', exponent), |rest| ('-', rest));
-            format!("{digits}e{sign}{figures:0>2}")
-        }
-    }
-}
-
 /// An instant of the run by the clock on the wall, in the zone where the run was made.
-fn wall(manifest: &Manifest, at: Offset) -> Zoned {
+pub(super) fn wall(manifest: &Manifest, at: Offset) -> Zoned {
     let zone = Pieces::parse(&manifest.started).ok().and_then(|pieces| pieces.to_numeric_offset());
     let since_1970 = manifest.started_unix_us.saturating_add(at.tenths() / 10);
     let instant = i64::try_from(since_1970).ok().and_then(|us| Timestamp::from_microsecond(us).ok());

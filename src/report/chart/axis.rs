@@ -35,6 +35,14 @@ impl Axis {
         Self::linear(low, high, round_step((high - low) / count as f64))
     }
 
+    /// From `low` to `high`, below 0 too, with a little room on both sides.
+    pub(super) fn spanning(low: f64, high: f64, count: usize) -> Self {
+        let spread = high - low;
+        let margin = if spread <= 1e-9 * high.abs().max(low.abs()) { 0.5 } else { 0.04 * spread };
+        let (low, high) = (low - margin, high + margin);
+        Self::linear(low, high, round_step((high - low) / count as f64))
+    }
+
     fn linear(low: f64, high: f64, step: f64) -> Self {
         let first = (low / step - 1e-9).ceil() as i64;
         let last = (high / step + 1e-9).floor() as i64;
@@ -137,6 +145,8 @@ mod tests {
             (Axis::from_zero(40_000.0, 4), "0 10k 20k 30k 40k"),
             (Axis::around(100.0, 104.0, 4), "100 102 104"),
             (Axis::around(3.0, 100.0, 4), "0 50 100"),
+            (Axis::spanning(-3.2, 1.1, 4), "-2 0"),
+            (Axis::spanning(-0.4, 0.1, 6), "-0.4 -0.3 -0.2 -0.1 0.0 0.1"),
             (Axis::logarithmic(0.5, 40.0), "0.5 1 2 5 10 20"),
             (Axis::logarithmic(0.002, 4000.0), "0.01 0.1 1 10 100 1000"),
         ];

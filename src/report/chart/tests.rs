@@ -69,3 +69,24 @@ fn a_gap_in_a_series_stays_a_gap() {
     assert_eq!(svg.matches("stroke-width=\"4\"").count(), 1);
     assert_eq!(svg.matches("<circle").count(), 1);
 }
+
+fn intervals(values: &[(f64, f64, f64)]) -> Option<String> {
+    let row = |&(low, value, high): &(f64, f64, f64)| Interval {
+        name: "a <b>".to_owned(),
+        colour: BLUE,
+        value,
+        ends: (low, high),
+    };
+    let rows: Vec<Interval> = values.iter().map(row).collect();
+    IntervalChart { label: "scores", unit: "%", rows: &rows, markers: &[] }.svg()
+}
+
+#[test]
+fn intervals_are_drawn_below_zero_too_and_not_without_a_number() {
+    let one = intervals(&[(-3.0, -1.0, 1.0)]).unwrap();
+    let two = intervals(&[(-3.0, -1.0, 1.0), (0.0, 0.0, 0.0)]).unwrap();
+    assert_eq!([one.matches("<circle").count(), two.matches("<circle").count()], [1, 2]);
+    assert!(two.contains("a &lt;b&gt;") && !two.contains("<b>"));
+    assert_eq!(intervals(&[]), None);
+    assert_eq!(intervals(&[(0.0, f64::NAN, 1.0)]), None);
+}

@@ -25,8 +25,8 @@ pub fn strict_block(reported: &Reported<'_>, style: Style) -> String {
     parts.concat()
 }
 
-/// A line of the block: a label in a column of its own, and words that are wrapped beside it.
-fn line(label: &str, words: &str) -> String {
+/// A line of a block: a label in a column of its own, and words that are wrapped beside it.
+pub(super) fn line(label: &str, words: &str) -> String {
     wrapped(&format!("{label:<14} {words}"), 15)
 }
 
@@ -52,7 +52,7 @@ fn outcomes(reported: &Reported<'_>) -> String {
     lines + &line("Tokens", &token_words(reported))
 }
 
-fn latencies(reported: &Reported<'_>, style: Style) -> String {
+pub(super) fn latencies(reported: &Reported<'_>, style: Style) -> String {
     let rows = rows(reported, Definition::Strict);
     let percentiles = columns(&rows);
     let first = percentiles.len().min(COLUMNS_PER_TABLE);
@@ -170,7 +170,7 @@ fn proxy_cost(reported: &Reported<'_>, style: Style) -> String {
     text + "\n"
 }
 
-fn client(reported: &Reported<'_>, style: Style) -> String {
+pub(super) fn client(reported: &Reported<'_>, style: Style) -> String {
     let (lateness, verdict) = (&reported.summary.lateness, &reported.summary.client);
     let mut lines = line("Client lag", &lag_words(&lateness.client_lag_ms));
     let late = format!(
@@ -194,7 +194,7 @@ fn client(reported: &Reported<'_>, style: Style) -> String {
     verdict.evidence.iter().fold(lines, |lines, evidence| lines + &line("", &plain(evidence)))
 }
 
-fn warnings(reported: &Reported<'_>, style: Style) -> String {
+pub(super) fn warnings(reported: &Reported<'_>, style: Style) -> String {
     let mut lines = String::new();
     for warning in &reported.summary.warnings {
         let text = wrapped(&format!("warning: {}", plain(&warning.text())), 9);

@@ -1,4 +1,4 @@
-use super::super::testing::{HOSTILE, golden, with};
+use super::super::testing::{HOSTILE, golden, with, with_accuracy};
 use super::*;
 use crate::measure::{Counts, Distribution, Measured, Percentile, Summary, TokenTotals, Validity, View};
 
@@ -164,6 +164,92 @@ fn a_percentile_among_timeouts_is_given_as_a_bound() {
             let ours = strict_block(reported, Style::Plain);
             assert!(ours.contains("TTFT (ms)           56.33    56.90  ≥ 600 s    60.90"), "{ours}");
             assert!(!ours.contains("TPOT (ms)           10.00    10.00  ≥ 600 s"), "{ours}");
+        },
+    );
+}
+
+#[test]
+fn an_accuracy_run_has_lm_evals_table_the_arms_and_what_their_pairs_show() {
+    with_accuracy(
+        |_| (),
+        |reported| {
+            let text = console(reported, Style::Plain);
+            golden("console-accuracy.txt", text.as_bytes());
+            assert!(!text.contains("Serving Benchmark Result") && !text.contains("TTFT"), "{text}");
+        },
+    );
+}
+
+#[test]
+fn the_first_line_of_an_accuracy_run_says_whose_answers_and_questions_they_are() {
+    let first = |simulated, own| {
+        let mut first = String::new();
+        with_accuracy(
+            |run| {
+                run.manifest.target.simulated = simulated;
+                let facts = run.manifest.accuracy.as_mut().unwrap();
+                (facts.own_documents, facts.margin) = (own, None);
+            },
+            |reported| first = console(reported, Style::Plain).lines().next().unwrap().to_owned(),
+        );
+        first
+    };
+    let score = "VALID: gsm8k 57.14 % flexible-extract right, 23 of 24 answered";
+    assert_eq!(first(false, false), score);
+    assert_eq!(first(true, true), format!("{score} (simulated, the project's own documents)"));
+}
+
+#[test]
+fn the_headline_of_a_comparison_is_its_verdict() {
+    use crate::measure::PairedVerdict::{Unclear, WithinMargin, Worse};
+    let said = |verdict| {
+        let mut said = String::new();
+        with_accuracy(
+            |run| {
+                let result = run.accuracy.as_mut().unwrap();
+                result.comparisons[0].scores.iter_mut().for_each(|score| score.verdict = verdict);
+            },
+            |reported| {
+                let text = console(reported, Style::Plain);
+                let lines: Vec<&str> = text.lines().collect();
+                let at =
+                    lines.iter().position(|line| line.starts_with("candidate against baseline: ")).unwrap();
+                let words = lines[at..at + 2].join(" ");
+                said = words.split_whitespace().collect::<Vec<_>>().join(" ");
+            },
+        );
+        said
+    };
+    assert!(
+        said(Worse).contains(": WORSE, by more than chance (p = 0.3125) (strict-match)"),
+        "{}",
+        said(Worse)
+    );
+    assert!(said(WithinMargin).contains(": NO LOSS BEYOND 1 % (flexible-extract)"), "{}", said(WithinMargin));
+    let unclear = said(Unclear);
+    assert!(unclear.contains("CANNOT TELL whether the loss is below 1 %: about 53,000"), "{unclear}");
+}
+
+#[test]
+fn an_accuracy_run_fits_80_columns_below_lm_evals_lines_and_steers_no_terminal() {
+    with_accuracy(
+        |run| {
+            let arms = &mut run.manifest.accuracy.as_mut().unwrap().arms;
+            arms.iter_mut().for_each(|arm| arm.model = "m".to_owned());
+        },
+        |reported| {
+            let text = console(reported, Style::Plain);
+            let below = text.split("pdbench (accuracy)").nth(1).unwrap();
+            for line in below.lines() {
+                assert!(line.chars().count() <= 80, "{line}");
+            }
+        },
+    );
+    with_accuracy(
+        |_| (),
+        |reported| {
+            let text = console(reported, Style::Plain);
+            assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text}");
         },
     );
 }

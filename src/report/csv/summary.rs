@@ -5,7 +5,7 @@ use super::{csv_bytes, number_cell, text_cell};
 use crate::measure::{Definition, Distribution, METRICS, Metric};
 
 /// A row: definition, metric, unit, statistic, value, count.
-type Row = [String; 6];
+pub(super) type Row = [String; 6];
 
 /// Every number of the summary in a row of its own. The first row is the verdict.
 pub fn summary_csv(reported: &Reported<'_>) -> Vec<u8> {
@@ -27,6 +27,7 @@ pub fn summary_csv(reported: &Reported<'_>) -> Vec<u8> {
     }
     rows.extend(steady(reported));
     rows.extend(proxy_cost(reported));
+    rows.extend(super::accuracy::accuracy(reported));
     rows.extend(lateness(reported));
     csv_bytes(&head, rows.into_iter().map(Vec::from))
 }
@@ -37,7 +38,7 @@ fn verdict(reported: &Reported<'_>) -> Row {
 }
 
 /// A row for a value that exists; none for one that does not.
-fn row(place: [&str; 4], value: Option<f64>, count: Option<usize>) -> Option<Row> {
+pub(super) fn row(place: [&str; 4], value: Option<f64>, count: Option<usize>) -> Option<Row> {
     let [definition, metric, unit, statistic] = place.map(str::to_owned);
     let value = number_cell(Some(value.filter(|value| value.is_finite())?), 6);
     let value = value.trim_end_matches('0').trim_end_matches('.').to_owned();

@@ -1,4 +1,4 @@
-use super::super::testing::{golden, with};
+use super::super::testing::{golden, with, with_accuracy};
 use super::*;
 
 fn parsed(bytes: &[u8]) -> Vec<Vec<String>> {
@@ -57,6 +57,48 @@ fn the_first_number_of_the_summary_is_its_verdict() {
         |_, summary| summary.validity = crate::measure::Validity { valid: true, reasons: vec![] },
         |reported| {
             assert_eq!(parsed(&summary_csv(reported))[1], ["", "validity", "", "verdict", "VALID", ""])
+        },
+    );
+}
+
+#[test]
+fn an_accuracy_run_has_a_row_for_each_question_and_arm() {
+    with_accuracy(
+        |_| (),
+        |reported| {
+            let bytes = documents_csv(reported);
+            golden("documents.csv", &bytes);
+            let rows = parsed(&bytes);
+            assert_eq!(rows.len(), 1 + 8 * 3);
+            let column = |name: &str| rows[0].iter().position(|head| head == name).unwrap();
+            // The first question has no answer from the candidate, the second a hostile one.
+            assert_eq!(
+                [&rows[1][column("outcome")], &rows[1][column("right_strict-match")]],
+                ["http_5xx", ""]
+            );
+            assert_eq!(rows[1][column("attempts")], "4");
+            assert_eq!(rows[4][column("extracted_flexible-extract")], "'=17");
+            assert!(rows[4][column("text")].starts_with("'=wrong</script>"));
+            assert!(!rows.iter().flatten().any(|cell| cell.contains(char::is_control)));
+        },
+    );
+}
+
+#[test]
+fn scores_and_comparisons_are_numbers_of_the_summary() {
+    with_accuracy(
+        |_| (),
+        |reported| {
+            let rows = parsed(&summary_csv(reported));
+            let value = |metric: &str, statistic: &str| {
+                let found =
+                    rows.iter().find(|row| row[0] == "accuracy" && row[1] == metric && row[3] == statistic);
+                found.map(|row| (row[4].clone(), row[5].clone()))
+            };
+            assert_eq!(value("candidate,flexible-extract", "right"), Some(("4".to_owned(), "7".to_owned())));
+            assert_eq!(value("candidate", "errors"), Some(("1".to_owned(), "8".to_owned())));
+            let difference = value("candidate - baseline,strict-match", "difference");
+            assert_eq!(difference, Some(("-0.285714".to_owned(), "7".to_owned())));
         },
     );
 }

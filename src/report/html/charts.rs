@@ -83,7 +83,12 @@ pub(super) fn course(reported: &Reported<'_>) -> Option<Section> {
         ),
         ("Median time to first token", "ms", vec![series("by first token", ORANGE, &|bin| bin.ttft_p50_ms)]),
     ];
-    let figures = charts.iter().filter_map(|(caption, unit, series)| {
+    // Answers that are not streamed have no token with a time of its own.
+    let says = |series: &[Series<'_>]| {
+        let values = || series.iter().flat_map(|series| &series.points).filter_map(|point| point.1);
+        reported.run.accuracy.is_none() || values().any(|value| value != 0.0)
+    };
+    let figures = charts.iter().filter(|(.., series)| says(series)).filter_map(|(caption, unit, series)| {
         let svg = LineChart { label: caption, unit, across: "s", series }.svg()?;
         Some(figure(caption, "", &svg))
     });

@@ -3,7 +3,7 @@ use super::super::fold::objectives;
 use super::super::text::{bare, plain};
 use super::Section;
 use super::markup::{Html, pairs, paragraph};
-use crate::measure::{METRICS, Manifest, RampUp, Stamps};
+use crate::measure::{AccuracyFacts, METRICS, Manifest, RampUp, Stamps};
 
 /// What was asked for, where and with what: enough to run it again.
 pub(super) fn facts(reported: &Reported<'_>) -> Option<Section> {
@@ -11,6 +11,9 @@ pub(super) fn facts(reported: &Reported<'_>) -> Option<Section> {
     let mut body = Html::new();
     let command = Html::of(&shell(&manifest.command_line)).within("<pre>", "</pre>");
     body.add(pairs(vec![("Command line", command)]));
+    if let Some(asked) = &manifest.accuracy {
+        body.raw("<h3>Questions</h3>\n").add(pairs(questions(asked)));
+    }
     body.raw("<h3>Load</h3>\n").add(pairs(load(manifest)));
     body.raw("<h3>Target</h3>\n").add(pairs(target(manifest)));
     body.raw("<h3>Machine and data</h3>\n").add(pairs(machine(manifest)));
@@ -28,6 +31,25 @@ pub(super) fn facts(reported: &Reported<'_>) -> Option<Section> {
 /// A value as text, or a word for its absence.
 fn or(value: Option<impl ToString>, absent: &str) -> Html {
     Html::of(&value.map_or_else(|| absent.to_owned(), |value| plain(&value.to_string())))
+}
+
+fn questions(asked: &AccuracyFacts) -> Vec<(&'static str, Html)> {
+    let json = |map: &serde_json::Map<String, serde_json::Value>| {
+        Html::of(&plain(&serde_json::json!(map).to_string())).within("<code>", "</code>")
+    };
+    let percent = |share: f64| format!("{} %", bare((1e4 * share).round() / 100.0));
+    vec![
+        ("Questions", Html::of(&format!("{} of {} documents", asked.questions, asked.documents))),
+        ("Worked examples", Html::of(&format!("{}, seed {}", asked.num_fewshot, asked.fewshot_seed))),
+        ("Put as", Html::of(&plain(&asked.form))),
+        ("System instruction", or(asked.system_instruction.as_ref(), "none")),
+        ("Generation", json(&asked.generation)),
+        ("Questions in a request", or(Some(asked.batch_size), "")),
+        ("Tries after the first", or(Some(asked.max_retries), "")),
+        ("Margin", or(asked.margin.map(percent), "none named")),
+        ("Least score", or(asked.fail_under, "none named")),
+        ("Errors allowed", Html::of(&percent(asked.max_error_rate))),
+    ]
 }
 
 fn load(manifest: &Manifest) -> Vec<(&'static str, Html)> {

@@ -1,8 +1,9 @@
 use super::super::Reported;
+use super::super::accuracy::interval_words;
 use super::super::fold::{bill, differing_twin, interruption, is_latency, verdict};
 use super::super::text::{bare, count, fixed, number, plain};
 use super::markup::Html;
-use crate::measure::{Distribution, METRICS, Metric, Per};
+use crate::measure::{AccuracyResult, Distribution, METRICS, Metric, Per};
 
 /// What was measured, where and when.
 pub(super) fn masthead(reported: &Reported<'_>) -> Html {
@@ -72,8 +73,14 @@ pub(super) fn cards(reported: &Reported<'_>) -> Html {
     let (counts, view) = (&reported.summary.counts, &reported.summary.strict);
     let mut html = Html::new();
     html.raw("<div class=\"cards\">\n");
+    if let Some(result) = &reported.run.accuracy {
+        html.add(score_cards(reported, result));
+    }
     for metric in METRICS.iter().filter(|metric| is_latency(metric) && metric.per == Per::Request) {
         let Some(values) = view.distribution(metric.key) else { continue };
+        if reported.run.accuracy.is_some() && values.count == 0 {
+            continue;
+        }
         let mut more = tail(metric, values);
         if let Some((_, due)) = differing_twin(view, metric) {
             more += &format!(" · from schedule p50 {}", number(due.median));
@@ -99,6 +106,20 @@ pub(super) fn cards(reported: &Reported<'_>) -> Html {
         &more,
     ));
     html.raw("</div>\n");
+    html
+}
+
+/// What the arms scored, each by its best reading.
+fn score_cards(reported: &Reported<'_>, result: &AccuracyResult) -> Html {
+    let mut html = Html::new();
+    for (index, arm) in result.arms.iter().enumerate() {
+        let name = reported.run.manifest.accuracy.as_ref().map(|facts| facts.arm_name(index));
+        let Some(at) = arm.best_read() else { continue };
+        let (score, filter) = (&arm.scores[at], result.filters.get(at).map_or("", |name| name));
+        let much = fixed(score.mean.map(|mean| 100.0 * mean), 2);
+        let more = format!("{} · {}", interval_words(score.interval), plain(filter));
+        html.add(card(&plain(&name.unwrap_or_default()), &much, "% right", &more));
+    }
     html
 }
 

@@ -18,8 +18,12 @@ pub(super) fn strict(reported: &Reported<'_>) -> Option<Section> {
     head.extend(percentiles.iter().map(|&p| named(&format!("p{}", bare(p)))));
     head.extend(["max", "std", "n"].map(named));
     let lines = rows.iter().map(|row| line(reported, row, &percentiles)).collect();
-    let mut body =
-        note("Ok requests only, from the send; from the schedule too where the two differ by more than 5 %.");
+    let mut body = note(match reported.run.accuracy {
+        None => {
+            "Ok requests only, from the send; from the schedule too where the two differ by more than 5 %."
+        }
+        Some(_) => "Ok requests of all arms, from the send.",
+    });
     body.add(table(&head, lines));
     body.add(note(&format!("Percentiles: {PERCENTILE_METHOD}. Small figures: {INTERVAL_METHOD}.")));
     Some(Section { id: "latency", title: "Latency", body })
@@ -76,8 +80,11 @@ fn with_small(figure: &str, small: &str) -> Html {
     html
 }
 
-/// The numbers as `vllm bench serve` defines them, apart from ours.
+/// The numbers as `vllm bench serve` defines them, apart from ours; it asks no questions.
 pub(super) fn vllm(reported: &Reported<'_>) -> Option<Section> {
+    if reported.run.accuracy.is_some() {
+        return None;
+    }
     let (settings, view) = (&reported.run.manifest.settings, &reported.summary.vllm);
     let mut head = vec![("Metric".to_owned(), Align::Left)];
     let named = |name: String| (name, Align::Right);

@@ -3,7 +3,6 @@ use super::super::fold::FailurePlaces;
 use super::super::text::{percent, plain};
 use super::Section;
 use super::markup::{Align, Html, note, table};
-use crate::measure::Outcome;
 
 /// Failed requests that are shown with their error.
 const EXAMPLES: usize = 10;
@@ -33,7 +32,7 @@ pub(super) fn outcomes(reported: &Reported<'_>) -> Option<Section> {
     let lines = counts.by_outcome.iter().map(|&(outcome, n)| {
         let texts = [outcome.word(), &n.to_string(), &percent(n, counts.sent)].map(Html::of);
         let mut cells = Vec::from(texts);
-        cells.push(bar(n, counts.sent, outcome));
+        cells.push(bar(n, counts.sent, outcome.is_failure()));
         cells
     });
     let columns =
@@ -59,12 +58,12 @@ pub(super) fn outcomes(reported: &Reported<'_>) -> Option<Section> {
 }
 
 /// A bar as long as the share is great; nothing to read that the table does not say.
-fn bar(part: usize, whole: usize, outcome: Outcome) -> Html {
+pub(super) fn bar(part: usize, whole: usize, failure: bool) -> Html {
     // A single failure among thousands is still to be seen.
     let least = if part == 0 { 0.0 } else { 1.0 };
     let width = (100.0 * part as f64 / whole.max(1) as f64).max(least);
     let mut html = Html::new();
-    html.raw(if outcome.is_failure() {
+    html.raw(if failure {
         "<svg class=\"bar failure\" viewBox=\"0 0 100 8\" preserveAspectRatio=\"none\" aria-hidden=\"true\">"
     } else {
         "<svg class=\"bar\" viewBox=\"0 0 100 8\" preserveAspectRatio=\"none\" aria-hidden=\"true\">"

@@ -133,7 +133,7 @@ fn floats_are_printed_as_python_prints_them() {
         (f64::INFINITY, "inf"),
     ];
     for (value, text) in table {
-        assert_eq!(python_float(value), text);
+        assert_eq!(python::float(value), text);
     }
 }
 
