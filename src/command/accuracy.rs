@@ -339,9 +339,30 @@ impl AskedOf<'_> {
             max_error_rate: plan.max_error_rate,
             limit: plan.limit.clone(),
             gen_kwargs: plan.gen_kwargs.clone(),
-            model_args: plan.model_args.clone(),
+            model_args: self.model_args(),
             key: String::new(),
         }
+    }
+
+    /// What lm_eval would have been told of the model, where nobody typed it.
+    fn model_args(&self) -> serde_json::Map<String, Value> {
+        let plan = self.plan;
+        if !plan.model_args.is_empty() {
+            return plan.model_args.clone();
+        }
+        let backend = (plan.prompt_format == PromptFormat::TokenIds).then_some("huggingface");
+        let base_url = match self.reached.is_embedded() {
+            true => "embedded".to_owned(),
+            false => self.reached.target.url(&plan.serve.path),
+        };
+        let arguments = [
+            ("model", json!(self.reached.model)),
+            ("base_url", json!(base_url)),
+            ("num_concurrent", json!(plan.num_concurrent)),
+            ("max_retries", json!(plan.max_retries)),
+            ("tokenizer_backend", json!(backend)),
+        ];
+        arguments.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
     }
 
     fn arms<'a>(&'a self, facts: &AccuracyFacts) -> Vec<Arm<'a>> {
