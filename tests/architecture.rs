@@ -31,7 +31,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "accuracy", "report",
         ],
     ),
-    ("cli", &["command", "cluster", "workload", "wire", "measure", "load", "sim", "proxy"]),
+    ("cli", &["command", "cluster", "workload", "wire", "measure", "accuracy", "load", "sim", "proxy"]),
     ("lib", &["cli", "command", "runtime"]),
     // It makes the `Surroundings`, whose parts are in these rooms.
     ("main", &["runtime", "measure", "command", "lib"]),
@@ -40,6 +40,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 /// Rooms of which another may see only some names: flags become values of the load and the simulator, and run
 /// neither.
 const NARROW: &[(&str, &str, &[&str])] = &[
+    ("cli", "accuracy", &["Form", "KV_PROBE", "KvProbe", "Selection"]),
     ("cli", "load", &["KeepText", "ReadLimits", "Timeouts"]),
     (
         "cli",

@@ -1,5 +1,6 @@
 //! Questions and records → what each arm scored, and what it did beside the others.
 
+use super::probe::KV_PROBE;
 use super::question::{Question, sha256};
 use super::score::{Scoring, mean, stderr};
 use super::statistics::{p_falling, paired, wilson};
@@ -8,6 +9,7 @@ use crate::measure::{
     AccuracyFacts, AccuracyResult, ArmAnswer, ArmResult, DocumentResult, LengthBin, PairedResult, Reply,
     RequestRecord, Score, TextEquality, TokenLogprob, Trend,
 };
+use std::collections::BTreeSet;
 
 /// The largest loss that counts as none where nothing else was said: one point in a hundred.
 pub const USUAL_MARGIN: f64 = 0.01;
@@ -60,7 +62,9 @@ pub fn fold(
             answers: heard.iter().map(|arm| answer(&arm[number], question, task.repeats, &scoring)).collect(),
         })
         .collect();
-    let arms = (0..facts.arms.len()).map(|arm| arm_result(arm, filters.len(), &documents)).collect();
+    let codes = (task.name == KV_PROBE).then(|| codes(&documents));
+    let arms = 0..facts.arms.len();
+    let arms = arms.map(|arm| arm_result(arm, filters.len(), &documents, codes.as_ref())).collect();
     let comparisons = pairs(facts)
         .into_iter()
         .map(|(baseline, candidate)| compare(baseline, candidate, facts, &filters, &documents, &heard))
@@ -166,7 +170,12 @@ fn answer(heard: &Heard<'_>, question: &Question, repeats: usize, scoring: &Scor
     }
 }
 
-fn arm_result(arm: usize, filters: usize, documents: &[DocumentResult]) -> ArmResult {
+fn arm_result(
+    arm: usize,
+    filters: usize,
+    documents: &[DocumentResult],
+    codes: Option<&BTreeSet<&str>>,
+) -> ArmResult {
     let all = || documents.iter().map(|document| (document, &document.answers[arm]));
     let answered: Vec<_> = all().filter(|(_, answer)| answer.texts.is_some()).collect();
     let of = answered.len();
@@ -216,10 +225,21 @@ fn arm_result(arm: usize, filters: usize, documents: &[DocumentResult]) -> ArmRe
         cut_share: share(answered.iter().filter(|(_, answer)| cut(answer)).count()),
         empty_share: share(answered.iter().filter(|(_, answer)| empty(answer)).count()),
         mean_output_tokens: mean(&tokens),
+        swapped: codes.map(|codes| answered.iter().filter(|(_, answer)| is_swapped(answer, codes)).count()),
         trend: trend(&values),
         by_length: parts(&by_length, LENGTHS).map(length_bin).collect(),
         scores,
     }
+}
+
+/// What the prompts of a probe hold.
+fn codes(documents: &[DocumentResult]) -> BTreeSet<&str> {
+    documents.iter().map(|document| document.target.as_str()).collect()
+}
+
+/// Whether an answer holds the code of another prompt.
+fn is_swapped(answer: &ArmAnswer, codes: &BTreeSet<&str>) -> bool {
+    answer.read.iter().any(|(read, right)| !right && read.as_str().is_some_and(|read| codes.contains(read)))
 }
 
 /// The way of reading with the highest score; the first of equals.

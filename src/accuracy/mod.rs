@@ -7,6 +7,7 @@ mod documents;
 mod filter;
 mod fold;
 mod pattern;
+mod probe;
 mod python;
 mod question;
 mod score;
@@ -18,6 +19,7 @@ mod yaml;
 
 pub use documents::{Documents, read_documents};
 pub use fold::{ARMS, USUAL_MARGIN, best, fold, unanswered};
+pub use probe::{KV_PROBE, KvProbe};
 pub use question::{Form, Question, Questions, Selection, Turn, sha256};
 pub use score::{Scored, Scoring, mean, stderr};
 pub use statistics::{
@@ -30,4 +32,5 @@ pub const BUILT_IN: &[(&str, &str)] = &[
     ("gsm8k", include_str!("../../datasets/tasks/gsm8k.yaml")),
     ("gsm8k_cot_zeroshot", include_str!("../../datasets/tasks/gsm8k_cot_zeroshot.yaml")),
     ("gsm8k_platinum", include_str!("../../datasets/tasks/gsm8k_platinum.yaml")),
+    (KV_PROBE, include_str!("../../datasets/tasks/kv-probe.yaml")),
 ];

@@ -4,7 +4,7 @@ use super::serve::patience::PatienceArgs;
 use super::serve::target::TargetArgs;
 use super::sim::{DEFAULT_RIGHT, SimParameters};
 use super::{Outside, at_least_one, usage};
-use crate::accuracy::{Form, Selection};
+use crate::accuracy::{Form, KV_PROBE, KvProbe, Selection};
 use crate::cluster::Topology;
 use crate::command::{
     AccuracyPlan, Baseline, DatasetPlan, Error, Paths, ProbePrompt, PromptFormat, ServePlan, SimPlan,
@@ -92,6 +92,18 @@ struct QuestionArgs {
     /// Which worked examples they get: those of a full run, or those that lm_eval draws for --samples
     #[arg(long, default_value = "full", value_name = "MODE", requires = "samples")]
     samples_mode: SamplesMode,
+    /// Prompts of kv-probe
+    #[arg(long, default_value_t = KvProbe::default().count, value_name = "N", value_parser = at_least_one)]
+    probes: usize,
+    /// Tokens of a KV block: prompts of kv-probe lie around multiples of it
+    #[arg(long, default_value_t = KvProbe::default().block_tokens, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(2..=4096))]
+    block_size: u32,
+    /// Shortest prompt of kv-probe in tokens: longer than the chunks of the KV store
+    #[arg(long, default_value_t = KvProbe::default().tokens.0, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(32..=100_000))]
+    probe_min_tokens: u32,
+    /// Longest prompt of kv-probe in tokens
+    #[arg(long, default_value_t = KvProbe::default().tokens.1, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(32..=100_000))]
+    probe_max_tokens: u32,
     /// Text before all else; a conversation's system message
     #[arg(long, value_name = "TEXT")]
     system_instruction: Option<String>,
@@ -160,9 +172,9 @@ struct AgainstArgs {
     /// A simulated cluster without faults, such as 1m
     #[arg(long, value_name = "TOPOLOGY")]
     baseline_sim: Option<Topology>,
-    /// Ask the baseline so often: 2 shows how much it differs from itself
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=2))]
-    baseline_passes: u8,
+    /// Ask the baseline so often: 2 shows how much it differs from itself [default: 1, and 2 for kv-probe]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=2))]
+    baseline_passes: Option<u8>,
     /// Largest loss that still counts as none, a share such as 0.01; the run fails unless a loss within it is shown
     #[arg(long, value_name = "SHARE", value_parser = share)]
     margin: Option<f64>,
@@ -290,6 +302,9 @@ impl AccuracyArgs {
         let num_concurrent =
             self.asking.num_concurrent.or(number("num_concurrent")).unwrap_or(USUAL_CONCURRENCY);
         let seed = self.questions.seed()?;
+        // A probe's texts mean something only beside how often the baseline's differ by themselves.
+        let usual_passes = if task == KV_PROBE { 2 } else { 1 };
+        let baseline_passes = usize::from(self.against.baseline_passes.unwrap_or(usual_passes));
         let plan = AccuracyPlan {
             task,
             cache: cache(outside),
@@ -308,13 +323,14 @@ impl AccuracyArgs {
                 .gen_kwargs
                 .as_deref()
                 .map_or(Ok(Map::new()), |text| pairs("--gen-kwargs", text))?,
+            probe: self.questions.probe(seed),
             max_tokens,
             batch_size,
             num_concurrent: num_concurrent.max(1),
             max_retries,
             paths,
             logprobs: self.asking.logprobs,
-            baseline_passes: usize::from(self.against.baseline_passes),
+            baseline_passes,
             margin: self.against.margin,
             fail_under: self.against.fail_under,
             max_error_rate: self.against.max_error_rate,
@@ -394,7 +410,7 @@ impl AccuracyArgs {
                 let config = Config { topology, seed: self.parameters.config.seed, ..Config::default() };
                 TargetPlan::Embedded(Box::new(SimPlan::embedded(config)))
             }
-            (None, None) if 1 < against.baseline_passes => {
+            (None, None) if against.baseline_passes.is_some_and(|passes| 1 < passes) => {
                 return Err(usage("--baseline-passes without a baseline").help("add --baseline-url URL"));
             }
             (None, None) => return Ok(None),
@@ -457,6 +473,15 @@ impl QuestionArgs {
             (None, true, _) => Selection::All,
             (None, false, SamplesMode::Full) => Selection::These(self.samples.clone()),
             (None, false, SamplesMode::LmEval) => Selection::TheseAlone(self.samples.clone()),
+        }
+    }
+
+    fn probe(&self, seed: i64) -> KvProbe {
+        KvProbe {
+            count: self.probes,
+            block_tokens: self.block_size,
+            tokens: (self.probe_min_tokens, self.probe_max_tokens.max(self.probe_min_tokens)),
+            seed: seed.unsigned_abs(),
         }
     }
 

@@ -193,8 +193,9 @@ fn open_directory(
 impl Exam {
     fn prepare(plan: &AccuracyPlan, now: jiff::civil::DateTime) -> Result<Self, Error> {
         let (found, _) = input::found_tokenizer(&plan.serve.tokenizer)?;
-        let tokenizer = match super::dataset::counter(&found, now)? {
-            TokenCounter::Tokenizer(tokenizer) => Some(tokenizer),
+        let counter = super::dataset::counter(&found, now)?;
+        let tokenizer = match &counter {
+            TokenCounter::Tokenizer(tokenizer) => Some(Arc::clone(tokenizer)),
             TokenCounter::Estimate => None,
         };
         if plan.prompt_format != PromptFormat::Text && tokenizer.is_none() {
@@ -203,7 +204,7 @@ impl Exam {
         }
         let task = sources::task(plan)?;
         let num_fewshot = plan.num_fewshot.unwrap_or(task.num_fewshot);
-        let sources = sources::documents(plan, &task, num_fewshot)?;
+        let sources = sources::documents(plan, &task, num_fewshot, &counter)?;
         let asks = Questions {
             form: plan.form,
             num_fewshot,

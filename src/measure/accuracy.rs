@@ -149,6 +149,9 @@ pub struct ArmResult {
     pub cut_share: Option<f64>,
     /// Share of the answers that have no text.
     pub empty_share: Option<f64>,
+    /// Answers with the code of another prompt, of a probe of KV: they were made from its KV.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swapped: Option<usize>,
     /// Mean output tokens of an answer, where the server tells them.
     pub mean_output_tokens: Option<f64>,
     /// Over send order, by the first way of reading that has any right answer, or the first.

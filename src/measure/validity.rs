@@ -169,7 +169,7 @@ impl Validity {
     /// Judges the records of the main load.
     pub(super) fn of(run: &Run, counts: &Counts, client: &ClientVerdict, batches: &[BatchResult]) -> Self {
         if run.accuracy.is_some() {
-            return Self::of_answers(run, counts, client);
+            return Self::of_answers(run, counts);
         }
         let of_batch = |result: &BatchResult| {
             let batch = result.plateau.expected;
@@ -195,15 +195,15 @@ impl Validity {
         Self { valid: reasons.is_empty(), reasons }
     }
 
-    /// Judges an accuracy run by its answers: a request that failed was sent again, and what streams tell is not asked.
-    fn of_answers(run: &Run, counts: &Counts, client: &ClientVerdict) -> Self {
+    /// Judges an accuracy run by its answers: a request that failed was sent again, what streams tell is not asked, and
+    /// answers are no worse for a slow client.
+    fn of_answers(run: &Run, counts: &Counts) -> Self {
         let answered = run.accuracy.iter().flat_map(|result| &result.arms).any(|arm| 0 < arm.answered);
         let faults = accuracy::faults(run).into_iter().map(|fault| Reason::Accuracy { fault });
         let reasons: Vec<Reason> = (!answered)
             .then_some(Reason::NoOkRequest)
             .into_iter()
             .chain(faults)
-            .chain(saturated(client))
             .chain(counts.having(Outcome::Internal).map(|requests| Reason::Internal { requests }))
             .collect();
         Self { valid: reasons.is_empty(), reasons }

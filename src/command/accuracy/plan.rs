@@ -1,4 +1,4 @@
-use crate::accuracy::{Form, Selection};
+use crate::accuracy::{Form, KvProbe, Selection};
 use crate::command::ServePlan;
 use serde_json::{Map, Value};
 use std::path::PathBuf;
@@ -30,6 +30,8 @@ pub struct AccuracyPlan {
     pub prompt_format: PromptFormat,
     /// Text before all else.
     pub system_instruction: Option<String>,
+    /// Which prompts a probe of KV has.
+    pub probe: KvProbe,
     /// What changes the task's generation.
     pub gen_kwargs: Map<String, Value>,
     /// Longest answer in tokens; `None` as the task has it.

@@ -1,10 +1,10 @@
 //! Where a task and its documents are found: in the program, in the user's cache, in files that were named.
 
 use super::AccuracyPlan;
-use crate::accuracy::{BUILT_IN, Documents, Task, TaskError, read_documents};
+use crate::accuracy::{BUILT_IN, Documents, KV_PROBE, Task, TaskError, read_documents};
 use crate::command::{Error, Exit, input};
 use crate::measure::DatasetFacts;
-use crate::workload::decode;
+use crate::workload::{TokenCounter, decode};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -124,7 +124,15 @@ fn text_of(file: &Path, what: &str) -> Result<String, Error> {
 }
 
 /// The documents of a task: those that were named, those of its file, those in the cache, or the project's own.
-pub(super) fn documents(plan: &AccuracyPlan, task: &Task, shots: usize) -> Result<Sources, Error> {
+pub(super) fn documents(
+    plan: &AccuracyPlan,
+    task: &Task,
+    shots: usize,
+    counter: &TokenCounter,
+) -> Result<Sources, Error> {
+    if task.name == KV_PROBE && plan.dataset_path.is_none() {
+        return probe(plan, counter);
+    }
     let wanted_split = task.fewshot_split.clone().filter(|_| 0 < shots);
     let cached = plan.cache.as_ref().map(|cache| cache.join("gsm8k"));
     let by_name = task.dataset_path == "openai/gsm8k";
@@ -174,6 +182,32 @@ pub(super) fn documents(plan: &AccuracyPlan, task: &Task, shots: usize) -> Resul
         remark: None,
     };
     Ok(Sources { documents, examples, facts, own: false })
+}
+
+/// Prompts made for this run.
+fn probe(plan: &AccuracyPlan, counter: &TokenCounter) -> Result<Sources, Error> {
+    let documents = plan.probe.documents(counter).map_err(|error| {
+        Error::new(Exit::Usage, format!("cannot make the prompts of the probe: {error}"))
+            .help(error.help().to_owned())
+    })?;
+    let off = documents.iter().filter(|document| document["tokens"] != document["wanted_tokens"]).count();
+    let remark = match counter.tokenizer() {
+        None => Some(
+            "lengths are estimated as 4 bytes a token: --tokenizer DIR puts them on the bounds of blocks"
+                .to_owned(),
+        ),
+        Some(_) if 0 < off => Some(format!("{off} prompts miss their length by a few tokens")),
+        Some(_) => None,
+    };
+    let facts = DatasetFacts {
+        name: KV_PROBE.to_owned(),
+        path: "generated".to_owned(),
+        sha256: String::new(),
+        token_counter: counter.name().to_owned(),
+        tokenizer_load_ms: None,
+        remark,
+    };
+    Ok(Sources { documents, examples: None, facts, own: false })
 }
 
 fn own(task: &Task, examples: Option<&str>, by_name: bool) -> Result<Sources, Error> {

@@ -60,6 +60,28 @@ pub enum AccuracyFault {
         /// The least that passes.
         limit: f64,
     },
+    /// Answers hold the code of another prompt: they were made from its KV.
+    Swapped {
+        /// Who was asked.
+        arm: String,
+        /// Such answers.
+        answers: usize,
+        /// Answers in all.
+        of: usize,
+    },
+    /// The texts of a probe differ from the baseline's more often than that differs from itself.
+    TextsPart {
+        /// The one whose texts are others.
+        candidate: String,
+        /// The one that is the measure.
+        baseline: String,
+        /// Answers of another text, and all.
+        differ: (usize, usize),
+        /// The same of the baseline and itself.
+        floor: (usize, usize),
+        /// One-sided probability of that by chance.
+        p: f64,
+    },
     /// Right answers become fewer from the first request to the last.
     Falling {
         /// Who was asked.
@@ -86,6 +108,15 @@ pub(in crate::measure) fn faults(run: &Run) -> Vec<AccuracyFault> {
             faults.push(AccuracyFault::Unanswered { arm: name(index), questions, of, limit });
         }
     }
+    for (index, arm) in result.arms.iter().enumerate() {
+        let swapped = arm.swapped.filter(|&answers| 0 < answers);
+        faults.extend(swapped.map(|answers| AccuracyFault::Swapped {
+            arm: name(index),
+            answers,
+            of: arm.answered,
+        }));
+    }
+    faults.extend(texts_part(result, &name));
     for pair in result.judging() {
         let names = (name(pair.candidate), name(pair.baseline));
         faults.extend(worse(result, pair, &names));
@@ -94,6 +125,43 @@ pub(in crate::measure) fn faults(run: &Run) -> Vec<AccuracyFault> {
     faults.extend(facts.fail_under.and_then(|limit| below(result, limit)));
     faults.extend(falling(result, &name));
     faults
+}
+
+/// A probe's texts, which are the same where nothing is lost, beside those of the baseline and itself.
+fn texts_part(result: &AccuracyResult, name: &dyn Fn(usize) -> String) -> Vec<AccuracyFault> {
+    let is_probe = result.arms.first().is_some_and(|arm| arm.swapped.is_some());
+    let counts = |pair: &PairedResult| (pair.texts.questions - pair.texts.equal, pair.texts.questions);
+    let floor = result.comparisons.iter().find(|pair| pair.is_floor).map(counts);
+    let Some(floor) = floor.filter(|_| is_probe) else { return Vec::new() };
+    let part = |pair: &PairedResult| {
+        let differ = counts(pair);
+        let p = as_many_by_chance(differ, floor);
+        (p < 0.05).then(|| AccuracyFault::TextsPart {
+            candidate: name(pair.candidate),
+            baseline: name(pair.baseline),
+            differ,
+            floor,
+            p,
+        })
+    };
+    result.judging().filter_map(part).collect()
+}
+
+/// Fisher's exact test, one-sided: of the marked ones of two groups, so many or more fall into the first by chance.
+fn as_many_by_chance(first: (usize, usize), second: (usize, usize)) -> f64 {
+    let (marked, all) = (first.0 + second.0, first.1 + second.1);
+    let ln_choose =
+        |n: usize, k: usize| -> f64 { (0..k).map(|i| ((n - i) as f64).ln() - ((i + 1) as f64).ln()).sum() };
+    let whole = ln_choose(all, marked);
+    let of = |in_first: usize| {
+        let rest = marked - in_first;
+        if second.1 < rest {
+            0.0
+        } else {
+            (ln_choose(first.1, in_first) + ln_choose(second.1, rest) - whole).exp()
+        }
+    };
+    (first.0..=marked.min(first.1)).map(of).sum::<f64>().min(1.0)
 }
 
 /// Each way of reading that shows a loss.
@@ -191,6 +259,15 @@ impl AccuracyFault {
             AccuracyFault::BelowScore { filter, score, limit } => {
                 format!("the score is {score:.4} ({filter}), below the {limit} asked for")
             }
+            AccuracyFault::Swapped { arm, answers, of } => {
+                format!(
+                    "{arm}: {answers} of {of} answers hold the code of another prompt: they came from its KV"
+                )
+            }
+            AccuracyFault::TextsPart { candidate, baseline, differ, floor, p } => format!(
+                "{candidate} differs from {baseline} in {} of {} texts, {baseline} from itself in {} of {} (p = {p:.1e})",
+                differ.0, differ.1, floor.0, floor.1
+            ),
             AccuracyFault::Falling { candidate, baseline: None, p } => {
                 format!("{candidate}: right answers become fewer over the run (p = {p:.1e})")
             }
@@ -215,6 +292,14 @@ impl AccuracyFault {
             }
             AccuracyFault::BelowScore { .. } => {
                 "look at the share of invalid and cut answers first: a chat template or --max-tokens may be what is wrong"
+            }
+            AccuracyFault::Swapped { .. } => {
+                "find the prompts by their codes in documents.csv: same length or same first blocks point at the \
+                 prefix cache, neighbours in time at the transfer"
+            }
+            AccuracyFault::TextsPart { .. } => {
+                "look where the texts part, in report.html: at the first token the KV of the prompt is damaged, later \
+                 that of the answer; --logprobs tells rounding from damage"
             }
             AccuracyFault::Falling { .. } => {
                 "restart the deployment and run again: what comes back with the load is a fault of KV transfer or cache"

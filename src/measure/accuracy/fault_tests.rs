@@ -52,6 +52,7 @@ fn arm(right: [usize; 2], errors: usize) -> ArmResult {
         scores: right.map(score).to_vec(),
         cut_share: Some(0.0),
         empty_share: Some(0.0),
+        swapped: None,
         mean_output_tokens: None,
         trend: None,
         by_length: Vec::new(),
@@ -218,15 +219,24 @@ fn a_fall_of_the_difference_outranks_that_of_the_score() {
 }
 
 #[test]
-fn a_saturated_client_and_faults_of_our_own_count_as_ever() {
+fn a_slow_client_spoils_no_answer_but_a_fault_of_our_own_does() {
     let mut late = asked(|_, _| ());
     for record in &mut late.records {
         record.ready = Some(at(f64::from(record.i)));
     }
-    assert!(matches!(Summary::of(&late).validity.reasons[..], [Reason::ClientSaturated { .. }]));
+    assert_eq!(Summary::of(&late).validity.reasons, []);
     let mut internal = asked(|_, _| ());
     internal.records[7].outcome = Outcome::Internal;
     assert_eq!(Summary::of(&internal).validity.reasons, [Reason::Internal { requests: 1 }]);
+}
+
+#[test]
+fn texts_that_part_as_often_as_the_baselines_own_show_nothing() {
+    for (first, second, p) in
+        [((0, 48), (0, 48), 1.0), ((5, 48), (0, 48), 0.0281), ((8, 64), (9, 64), 0.7012)]
+    {
+        assert!((as_many_by_chance(first, second) - p).abs() < 1e-3, "{}", as_many_by_chance(first, second));
+    }
 }
 
 #[test]

@@ -74,6 +74,7 @@ fn arm(strict: usize, flexible: usize, errors: usize) -> ArmResult {
         scores: vec![score(strict, answered), score(flexible, answered)],
         cut_share: Some(0.125),
         empty_share: Some(0.0),
+        swapped: None,
         mean_output_tokens: Some(21.5),
         trend: Some(Trend { windows: vec![(2, 2), (1, 2), (2, 3), (0, 0)], p_falling: 0.31 }),
         by_length: vec![
