@@ -93,7 +93,7 @@ pub fn p_falling(values: &[f64]) -> Option<f64> {
     let mean = values.iter().sum::<f64>() / n;
     let middle = (n - 1.0) / 2.0;
     let spread: f64 = values.iter().map(|value| (value - mean) * (value - mean)).sum();
-    if values.len() < LEAST_FOR_TREND || !(1e-12 < spread) {
+    if values.len() < LEAST_FOR_TREND || spread <= 1e-12 {
         return None;
     }
     let along: f64 = values.iter().enumerate().map(|(i, value)| (i as f64 - middle) * (value - mean)).sum();

@@ -1,5 +1,5 @@
 use super::axis::Axis;
-use super::{AXIS, Area, CHARACTER, Colour, Drawn, GREEN, GRID, INK, Marker, TOP, canvas_of};
+use super::{AXIS, Area, CHARACTER, Colour, Drawn, GRID, INK, Marker, TOP, canvas_of};
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
@@ -70,9 +70,11 @@ impl IntervalChart<'_> {
         let top = self.rows.len() as f64;
         for marker in self.markers {
             let line = [(marker.value, 0.0), (marker.value, top)];
-            chart.draw_series([PathElement::new(line, GREEN.rgb().stroke_width(3))])?;
+            chart.draw_series([PathElement::new(line, AXIS.rgb().stroke_width(4))])?;
             let (x, _) = chart.backend_coord(&(marker.value, top));
-            root.draw(&Text::new(marker.label.clone(), (x, TOP as i32 / 2), GREEN.text(HPos::Center)))?;
+            // To the left: where 0 is marked too, it stands to the right.
+            let place = (x + 6, TOP as i32 / 2);
+            root.draw(&Text::new(marker.label.clone(), place, INK.text(HPos::Right)))?;
         }
         for (nth, (row, name)) in self.rows.iter().zip(names).enumerate() {
             let middle = top - nth as f64 - 0.5;

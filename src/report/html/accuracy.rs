@@ -157,7 +157,8 @@ fn difference_chart(facts: &AccuracyFacts, result: &AccuracyResult) -> Option<Ht
     let margin = result.comparisons.iter().flat_map(|pair| &pair.scores).map(|score| score.margin).next()?;
     let markers = [
         Marker { label: "margin".to_owned(), value: -100.0 * margin },
-        Marker { label: "0".to_owned(), value: 0.0 },
+        // The axis says 0.
+        Marker { label: String::new(), value: 0.0 },
     ];
     let chart = IntervalChart {
         label: "Differences to the baseline with their intervals",

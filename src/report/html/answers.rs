@@ -35,7 +35,8 @@ pub(super) fn order(reported: &Reported<'_>) -> Option<Section> {
             .svg()?;
     let mut body = note(
         "Questions in the order in which they were sent, in equal parts. A deployment whose cache goes bad answers worse \
-         and worse; the questions themselves are in no order that would.",
+         and worse. Questions that are sent longest first get easier, which can hide that; the difference to a baseline \
+         cannot.",
     );
     body.add(gallery(vec![figure("Right answers", "over the questions sent", &svg)]));
     for (at, trend) in trends() {

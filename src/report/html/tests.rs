@@ -117,6 +117,11 @@ fn sections(page: &str) -> Vec<&str> {
 }
 
 #[test]
+fn the_page_of_an_accuracy_run_is_as_before() {
+    golden("report-accuracy.html", accuracy_page(|_| ()).as_bytes());
+}
+
+#[test]
 fn an_accuracy_run_has_its_sections_and_none_that_only_streams_could_fill() {
     let page = accuracy_page(|_| ());
     let expected = [
