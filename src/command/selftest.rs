@@ -117,6 +117,7 @@ fn load_config(server: &SimChild, world: &Surroundings) -> LoadConfig {
     LoadConfig {
         places: vec![Place { address: server.address, name: None, greeting: None }],
         tls: None,
+        tunnel: None,
         shards: world.host.cores.saturating_sub(1).clamp(1, 16),
         timeouts: Timeouts::default(),
         read_limits: ReadLimits::default(),

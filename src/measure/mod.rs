@@ -7,6 +7,7 @@ mod distribution;
 mod events;
 mod formula;
 mod lateness;
+mod lengths;
 mod metric;
 mod notice;
 mod offset;
@@ -30,6 +31,7 @@ mod warning;
 
 pub use distribution::{Distribution, INTERVAL_METHOD, PERCENTILE_METHOD, Percentile};
 pub use events::EventTimes;
+pub use lengths::{LengthBin, OutputLength};
 pub use metric::{Better, Definition, METRICS, Metric, Per, ToldBy, Unit, VllmNames, VllmNeeds};
 pub use offset::Offset;
 pub use outcome::{EndedIn, Outcome, Rules, StreamFacts, StreamFault, TransportEnd};

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod client;
 mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
@@ -10,7 +11,9 @@ mod direct;
 mod embedded;
 mod faults;
 mod front;
+mod http_proxy;
 mod patience;
+mod preflight;
 mod refusals;
 mod results;
 mod secrets;
