@@ -65,8 +65,8 @@ pub struct Target {
     base_path: String,
     headers: Vec<(String, Secret)>,
     /// The Bearer token, and where it came from, in words.
-    api_key: Option<(Secret, String)>,
-    http_proxy: Option<HttpProxy>,
+    api_key: Option<Box<(Secret, String)>>,
+    http_proxy: Option<Box<HttpProxy>>,
 }
 
 /// A target that cannot be used.
@@ -187,7 +187,7 @@ impl Target {
     pub fn with_api_key(mut self, key: Secret, from: &str) -> Result<Self, TargetError> {
         check_value("authorization", key.expose())?;
         if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization")) {
-            self.api_key = Some((key, from.to_owned()));
+            self.api_key = Some(Box::new((key, from.to_owned())));
         }
         Ok(self)
     }
@@ -211,12 +211,12 @@ impl Target {
 
     /// Goes through an HTTP proxy.
     pub fn through(self, http_proxy: Option<HttpProxy>) -> Self {
-        Self { http_proxy, ..self }
+        Self { http_proxy: http_proxy.map(Box::new), ..self }
     }
 
     /// The HTTP proxy on the way.
     pub fn http_proxy(&self) -> Option<&HttpProxy> {
-        self.http_proxy.as_ref()
+        self.http_proxy.as_deref()
     }
 
     /// Host and port that connections are opened to.
@@ -231,7 +231,7 @@ impl Target {
 
     /// What each request tells the HTTP proxy that relays it.
     pub fn proxy_authorization(&self) -> Option<&Secret> {
-        self.http_proxy.as_ref().filter(|_| self.is_relayed()).and_then(HttpProxy::authorization)
+        self.http_proxy.as_ref().filter(|_| self.is_relayed()).and_then(|proxy| proxy.authorization())
     }
 
     /// What opens a way through the HTTP proxy, before TLS.
@@ -291,12 +291,12 @@ impl Target {
 
     /// The Bearer token.
     pub fn api_key(&self) -> Option<&Secret> {
-        self.api_key.as_ref().map(|(key, _)| key)
+        self.api_key.as_ref().map(|key| &key.0)
     }
 
     /// Where the Bearer token came from, in words.
     pub fn api_key_from(&self) -> Option<&str> {
-        self.api_key.as_ref().map(|(_, from)| from.as_str())
+        self.api_key.as_ref().map(|key| key.1.as_str())
     }
 }
 
