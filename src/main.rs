@@ -3,12 +3,14 @@
 use jiff::Zoned;
 use pdbench::command::{Interrupt, InterruptedBy};
 use pdbench::measure::Host;
-use pdbench::runtime::{Stop, Workers};
+use pdbench::runtime::Workers;
 use pdbench::{Exit, Surroundings};
 use std::io::{IsTerminal, Write, stderr, stdout};
+use std::pin::pin;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::unbounded_channel;
 
 fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -26,11 +28,6 @@ fn main() -> ExitCode {
     ExitCode::from(Exit::code(exit))
 }
 
-/// How long requests in flight may take to end after SIGINT …
-const DRAIN_AFTER_INTERRUPT: Duration = Duration::from_secs(10);
-/// … and after SIGTERM.
-const DRAIN_AFTER_TERMINATE: Duration = Duration::from_secs(5);
-
 /// Watches for signals until the process ends.
 fn watch(interrupt: Interrupt) {
     if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -38,39 +35,25 @@ fn watch(interrupt: Interrupt) {
     }
 }
 
-/// The first signal stops sending; the second, or patience running out, cuts what is in flight.
+/// Hands each signal on, and ends the process when nobody wants to wait any more; the journal has the records.
 async fn watch_signals(interrupt: Interrupt) {
     let (Ok(mut interrupts), Ok(mut terminates)) =
         (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
         return;
     };
-    let (by, patience) = tokio::select! {
-        _ = interrupts.recv() => (InterruptedBy::Interrupt, DRAIN_AFTER_INTERRUPT),
-        _ = terminates.recv() => (InterruptedBy::Terminate, DRAIN_AFTER_TERMINATE),
-    };
-    interrupt.handle(by).ask(Stop::Drain);
+    let (sender, signals) = unbounded_channel();
     // Where nobody reads it there is nobody to tell.
-    let _ = writeln!(
-        stderr(),
-        "stopping: {} s for what is in flight; once more ends it at once",
-        patience.as_secs()
-    );
-    tokio::select! {
-        _ = interrupts.recv() => {}
-        _ = terminates.recv() => {}
-        () = tokio::time::sleep(patience) => {}
+    let say = |text: &str| drop(stderr().write_all(text.as_bytes()));
+    let mut obeying = pin!(interrupt.obey(signals, say));
+    loop {
+        let by = tokio::select! {
+            exit = &mut obeying => std::process::exit(i32::from(exit.code())),
+            _ = interrupts.recv() => InterruptedBy::Interrupt,
+            _ = terminates.recv() => InterruptedBy::Terminate,
+        };
+        let _ = sender.send(by);
     }
-    interrupt.handle(by).ask(Stop::Now);
-    // Whoever asks once more does not want to wait for the reports; the journal has the records.
-    tokio::select! {
-        _ = interrupts.recv() => {}
-        _ = terminates.recv() => {}
-    }
-    std::process::exit(i32::from(match by {
-        InterruptedBy::Interrupt => Exit::Interrupted.code(),
-        InterruptedBy::Terminate => Exit::Terminated.code(),
-    }));
 }
 
 fn surroundings() -> Surroundings {
@@ -78,6 +61,10 @@ fn surroundings() -> Surroundings {
     Surroundings {
         arguments: std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect(),
         environment: Box::new(|name| std::env::var(name).ok()),
+        resolver: Box::new(|host, port| {
+            let place = (host.to_owned(), port);
+            Box::pin(async move { Ok(tokio::net::lookup_host(place).await?.collect()) })
+        }),
         executable: std::env::current_exe().unwrap_or_else(|_| "pdbench".into()),
         wall_clock: Box::new(Zoned::now),
         host: host(),

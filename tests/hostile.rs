@@ -5,11 +5,11 @@
 
 use pdbench::cluster::{Node, Topology};
 use pdbench::report::{read_journal, read_run_file};
-use pdbench::wire::Object;
 use pdbench::wire::http1::{Limits, Part, ResponseReader};
 use pdbench::wire::openai::{ChunkReader, read_answer};
 use pdbench::wire::prometheus::Scrape;
 use pdbench::wire::sse::Splitter;
+use pdbench::wire::{HttpProxy, Object};
 use proptest::prelude::*;
 
 /// Bytes made of pieces that a parser looks for, and of any others between them.
@@ -70,6 +70,7 @@ proptest! {
     fn text_formats_take_or_refuse_anything(bytes in hostile()) {
         let text = String::from_utf8_lossy(&bytes);
         let _ = Scrape::parse(&text);
+        let _ = HttpProxy::parse(&text);
         let _ = text.parse::<Node>();
         let _ = text.parse::<Topology>();
         let _ = read_run_file(&bytes);

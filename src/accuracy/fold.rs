@@ -6,8 +6,8 @@ use super::score::{Scoring, mean, stderr};
 use super::statistics::{p_falling, paired, wilson};
 use super::task::Task;
 use crate::measure::{
-    AccuracyFacts, AccuracyResult, ArmAnswer, ArmResult, DocumentResult, LengthBin, PairedResult, Reply,
-    RequestRecord, Score, TextEquality, TokenLogprob, Trend,
+    AccuracyFacts, AccuracyResult, ArmAnswer, ArmResult, DocumentResult, PairedResult, PromptLengthBin,
+    Reply, RequestRecord, Score, TextEquality, TokenLogprob, Trend,
 };
 use std::collections::BTreeSet;
 
@@ -259,10 +259,10 @@ fn trend(in_order: &[f64]) -> Option<Trend> {
     Some(Trend { windows: parts(in_order, WINDOWS).map(window).collect(), p_falling })
 }
 
-fn length_bin(part: &[(usize, bool)]) -> LengthBin {
+fn length_bin(part: &[(usize, bool)]) -> PromptLengthBin {
     let bytes = |end: Option<&(usize, bool)>| end.map_or(0, |(bytes, _)| *bytes);
     let right = part.iter().filter(|(_, right)| *right).count();
-    LengthBin { bytes: (bytes(part.first()), bytes(part.last())), right, of: part.len() }
+    PromptLengthBin { bytes: (bytes(part.first()), bytes(part.last())), right, of: part.len() }
 }
 
 /// A list in so many parts, as equal as can be; fewer where it is short.

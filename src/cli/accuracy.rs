@@ -550,6 +550,8 @@ fn plain_serve(target: TargetPlan, max_tokens: Option<u32>) -> ServePlan {
         metadata: Map::new(),
         result: None,
         salt: None,
+        dataset_sha256: None,
+        skip_length_check: true,
         nodes: Vec::new(),
         direct: None,
         progress: true,

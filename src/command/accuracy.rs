@@ -9,7 +9,7 @@ mod sources;
 pub use plan::{AccuracyPlan, Baseline, Paths, PromptFormat};
 pub(super) use saved::judged;
 
-use super::ending::{Closing, finish};
+use super::ending::{Closing, ended_early, finish};
 use super::manifest::{Known, manifest, run_id};
 use super::recorder::{Recorder, RunDirectory};
 use super::serve::{Reached, load_config, reach_or_stop};
@@ -125,10 +125,9 @@ pub(super) async fn accuracy(mut plan: AccuracyPlan, world: &mut Surroundings) -
     let ran = rounds.run(&mut load, &heard, &reached, &live, world).await;
     let ended = load.finish().await;
     for reached in [Some(reached), against].into_iter().flatten() {
-        reached.stop_embedded().await;
+        manifest.broken.extend(reached.end_embedded().await);
     }
-    let died = |error| Error::new(Exit::Aborted, "the load ended early").caused_by(error);
-    let ran = ran.and_then(|report| ended.map(|()| report).map_err(died));
+    let ran = ran.and_then(|report| ended.map(|()| report).map_err(ended_early));
     let closing = Closing {
         plan: &plan.serve,
         manifest: &mut manifest,

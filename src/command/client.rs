@@ -1,13 +1,13 @@
 //! Asks a target for what is not load: its health, its models, its version.
 
-use crate::wire::{Target, distrustful, tls_fault};
+use crate::wire::{HttpProxy, Target, distrustful, tls_fault};
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// A client of one target at one address: no redirects, no proxies from the environment.
+/// A client of one target at one address: no redirects, no HTTP proxy but the target's.
 pub(super) struct Client {
     http: reqwest::Client,
     target: Target,
@@ -26,13 +26,16 @@ impl Client {
     pub(super) fn new(target: &Target, address: SocketAddr) -> Result<Self, NoAnswer> {
         // Without a configuration of ours it would look for one of its own and find none.
         let tls = target.tls().map_or_else(distrustful, |tls| tls.config().as_ref().clone());
-        let http = reqwest::Client::builder()
+        let client = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
-            .resolve(target.host(), address)
+            .resolve(target.first_hop().0, address)
             .tls_backend_preconfigured(tls)
-            .timeout(Duration::from_secs(10))
-            .build()?;
+            .timeout(Duration::from_secs(10));
+        let http = match target.http_proxy() {
+            None => client.build()?,
+            Some(proxy) => client.proxy(through(proxy)?).build()?,
+        };
         Ok(Self { http, target: target.clone() })
     }
 
@@ -72,16 +75,27 @@ impl Client {
         Ok(self.listed().await?.into_iter().map(|(id, _)| id).collect())
     }
 
+    /// Tokens that a model takes, prompt and answer together, where the target tells.
+    pub(super) async fn max_model_len(&self, model: &str) -> Option<u64> {
+        let list = self.list().await.ok()?;
+        let mut models = list["data"].as_array()?.iter();
+        models.find(|listed| listed["id"] == model)?["max_model_len"].as_u64()
+    }
+
     /// The models that the target lists: id, and what is behind it where the target says so.
     pub(super) async fn listed(&self) -> Result<Vec<(String, Option<String>)>, NoAnswer> {
+        let list = self.list().await?;
+        let models = list["data"].as_array().into_iter().flatten();
+        let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+        Ok(models.filter_map(|model| Some((text(&model["id"])?, text(&model["root"])))).collect())
+    }
+
+    async fn list(&self) -> Result<serde_json::Value, NoAnswer> {
         let answer = self.get("/v1/models").await?;
         if !answer.status().is_success() {
             return Err(NoAnswer::new(format!("/v1/models answers {}", answer.status())));
         }
-        let list: serde_json::Value = answer.json().await?;
-        let models = list["data"].as_array().into_iter().flatten();
-        let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
-        Ok(models.filter_map(|model| Some((text(&model["id"])?, text(&model["root"])))).collect())
+        Ok(answer.json().await?)
     }
 
     /// Whether the target says that it is pdbench's own simulator.
@@ -91,6 +105,16 @@ impl Client {
         version
             .is_some_and(|version| version["version"].as_str().is_some_and(|v| v.starts_with("pdbench-sim")))
     }
+}
+
+/// The HTTP proxy as this client knows one.
+fn through(proxy: &HttpProxy) -> Result<reqwest::Proxy, NoAnswer> {
+    let all = reqwest::Proxy::all(proxy.url())?;
+    let Some(authorization) = proxy.authorization() else { return Ok(all) };
+    let mut value = reqwest::header::HeaderValue::from_str(authorization.expose())
+        .map_err(|_| NoAnswer::new("the credentials of the HTTP proxy are no header".to_owned()))?;
+    value.set_sensitive(true);
+    Ok(all.custom_http_auth(value))
 }
 
 impl NoAnswer {

@@ -27,6 +27,8 @@ pub(super) enum Making {
 /// What a dataset is made from.
 struct Job {
     plan: DatasetPlan,
+    /// What the SHA-256 of its bytes has to be.
+    sha256: Option<String>,
     tokenizer: TokenizerPlan,
     now: DateTime,
     bar: bool,
@@ -41,7 +43,8 @@ impl Making {
             world.note(&note);
         }
         let bar = plan.progress && world.progress_bar;
-        let job = Job { plan: plan.dataset.clone(), tokenizer, now, bar };
+        let (dataset, sha256) = (plan.dataset.clone(), plan.dataset_sha256.clone());
+        let job = Job { plan: dataset, sha256, tokenizer, now, bar };
         if job.tokenizer == TokenizerPlan::Estimate {
             return Ok(Making::Done(Box::new(job.make()?)));
         }
@@ -90,12 +93,14 @@ impl Job {
             None if generated => Vec::new(),
             None => SONNETS.as_bytes().to_vec(),
         };
+        let sha256 = if generated { String::new() } else { input::sha256(&bytes) };
+        self.check_sum(&sha256, path)?;
         let requests = self.requests(&bytes, &counter).map_err(|error| fault(error, generated, path))?;
         let place = if generated { "generated" } else { "embedded" };
         let facts = DatasetFacts {
             name: name.to_owned(),
             path: path.map_or(place.to_owned(), |path| path.display().to_string()),
-            sha256: if generated { String::new() } else { input::sha256(&bytes) },
+            sha256,
             token_counter: counter.name().to_owned(),
             tokenizer_load_ms: load_ms,
             remark: self.remark(&counter, &requests).map(str::to_owned),
@@ -121,6 +126,21 @@ impl Job {
                 }
                 made
             }
+        }
+    }
+
+    /// Refuses a file that is not the one that was meant.
+    fn check_sum(&self, found: &str, path: Option<&Path>) -> Result<(), Error> {
+        match &self.sha256 {
+            Some(wanted) if wanted != found => {
+                let shown =
+                    path.map_or("the built-in text".to_owned(), |path| format!("`{}`", path.display()));
+                let what = format!(
+                    "{shown} is another file than was asked for: its SHA-256 is {found}, not {wanted}"
+                );
+                Err(Error::new(Exit::Usage, what).help("fetch the right file, or check --dataset-sha256"))
+            }
+            _ => Ok(()),
         }
     }
 

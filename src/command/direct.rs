@@ -35,6 +35,7 @@ impl Direct {
         let behind = self.prefill.iter().chain(&self.decode).map(|(instance, address)| Place {
             address: *address,
             tls: None,
+            tunnel: None,
             name: Some(instance.node.to_string()),
             greeting: None,
         });

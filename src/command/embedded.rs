@@ -148,6 +148,22 @@ impl Embedded {
         self.cluster.end(&mut hurry).await.unwrap_or_default()
     }
 
+    /// Ends it at once, and gives a fault of its own.
+    pub(super) async fn end_now(self) -> Option<&'static str> {
+        let (handle, mut signal) = stop_channel();
+        handle.ask(Stop::Now);
+        let proxy = match self.proxy {
+            Some(proxy) => proxy.end(&mut signal).await.map(drop),
+            None => Some(()),
+        };
+        let cluster = self.cluster.end(&mut signal).await.map(drop);
+        match (proxy, cluster) {
+            (Some(()), Some(())) => None,
+            (None, _) => Some("the proxy of the embedded cluster panicked"),
+            (_, None) => Some("the embedded cluster panicked"),
+        }
+    }
+
     /// Ends it at once.
     pub(super) async fn stop_now(self) -> sim::Totals {
         let (handle, signal) = stop_channel();

@@ -3,7 +3,7 @@
 use super::manifest::{recover_span, who_stamped};
 use super::recorder::{RunDirectory, write_results};
 use super::{Error, Exit, InterruptedBy, ServePlan, Surroundings, input, result_file};
-use crate::load::{Ending, PassReport};
+use crate::load::{Ending, LoadError, PassReport};
 use crate::measure::{AccuracyResult, Manifest, RequestRecord, Run, State, TickerFacts};
 use crate::report::{self, Reported, Style};
 use std::path::Path;
@@ -35,6 +35,15 @@ impl<'a> Closing<'a> {
     }
 }
 
+/// A load that did not come to its end. Where the fault is ours its results are kept, and say so.
+pub(super) fn ended_early(error: LoadError) -> Error {
+    let exit = match error {
+        LoadError::Panicked(_) => Exit::Invalid,
+        LoadError::NoThread(_) => Exit::Aborted,
+    };
+    Error::new(exit, "the load ended early").caused_by(error)
+}
+
 /// Closes the journal, writes every file, prints the result, and settles the exit status.
 pub(super) fn finish(
     closing: Closing<'_>,
@@ -52,6 +61,9 @@ pub(super) fn finish(
         Err(error) => {
             world.note(&error.message());
             recover_span(manifest, &records);
+            if error.exit == Exit::Invalid {
+                manifest.broken.extend(error.cause_text());
+            }
         }
     }
     who_stamped(manifest, &records);
@@ -94,7 +106,13 @@ pub(super) fn finish(
 
 /// Notes what was seen of the client itself.
 fn watched(manifest: &mut Manifest, ran: &PassReport, throttled_before: Option<u64>) {
-    let Some(watch) = &ran.watch else { return };
+    let Some(watch) = &ran.watch else {
+        // The replicas of a foreign proxy have none.
+        if manifest.repeat.is_none() {
+            manifest.broken.push("the watch of the client panicked".to_owned());
+        }
+        return;
+    };
     manifest.in_flight = Some(watch.in_flight.clone());
     manifest.ticker = watch.tick_p99_late_ms.map(|p99_late_ms| TickerFacts {
         p99_late_ms,

@@ -65,6 +65,11 @@ impl Error {
         Self { cause: Some(cause.into()), ..self }
     }
 
+    /// What lies underneath, in words.
+    pub(super) fn cause_text(&self) -> Option<String> {
+        self.cause.as_ref().map(ToString::to_string)
+    }
+
     /// The whole message: what happened, why, what to do. Ends with a line end.
     pub fn message(&self) -> String {
         let mut text = format!("error: {self}");

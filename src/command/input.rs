@@ -156,6 +156,13 @@ pub(super) fn run_files(output_dir: &Path) -> impl Iterator<Item = Vec<u8>> {
     paths.into_iter().filter(short).filter_map(|path| fs::read(path).ok())
 }
 
+/// The first and the last local port that connections to one place may have; `None` where the system does not tell.
+pub(super) fn local_ports() -> Option<(u16, u16)> {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    let (first, last) = text.trim().split_once(|c: char| c.is_ascii_whitespace())?;
+    Some((first.trim().parse().ok()?, last.trim().parse().ok()?))
+}
+
 /// Scheduling periods in which this process's control group has been throttled so far; `None` where none tells.
 pub(super) fn throttled_periods() -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;

@@ -5,7 +5,7 @@ use super::{DatasetPlan, ServePlan, Surroundings, TargetPlan};
 use crate::measure::{
     DatasetFacts, Manifest, Offset, RampUp, RequestRecord, SCHEMA, Settings, Stamps, State, TargetFacts,
 };
-use crate::wire::{Target, Tls};
+use crate::wire::{HttpProxy, Target, Tls};
 use crate::workload::{ArrivalProcess, Burstiness, OutputLen};
 use jiff::Zoned;
 use std::net::SocketAddr;
@@ -43,6 +43,7 @@ pub(super) fn manifest(known: Known<'_>, world: &Surroundings) -> Manifest {
         verb: known.verb.to_owned(),
         state: State::Running,
         interrupted_by: None,
+        broken: Vec::new(),
         command_line: redacted(&world.arguments),
         settings: Settings { salt: known.salt.clone(), ..settings(known.plan, known.num_prompts) },
         version: world.version.clone(),
@@ -84,6 +85,7 @@ fn target_facts(known: &Known<'_>) -> TargetFacts {
             true => Vec::new(),
             false => known.addresses.iter().map(ToString::to_string).collect(),
         },
+        http_proxy: known.target.http_proxy().map(HttpProxy::url),
         tls_verified: known.target.tls().map(Tls::verified),
         simulated: known.simulated,
         topology,

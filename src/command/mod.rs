@@ -12,6 +12,7 @@ mod embedded;
 mod ending;
 mod error;
 mod input;
+mod lengths;
 mod manifest;
 mod passes;
 mod plan;
@@ -26,6 +27,7 @@ mod result_file;
 mod secrets;
 mod selftest;
 mod serve;
+mod signals;
 mod sim;
 mod surroundings;
 
@@ -38,7 +40,7 @@ pub use plan::{
     DatasetPlan, DirectPlan, Instance, Plan, ProbePrompt, ProxyPlan, RepeatPlan, RepeatWay, ReportPlan,
     ResultPlan, Salt, SelftestPlan, ServePlan, SimPlan, TargetPlan, TokenizerPlan, TrustPlan, WarmupPrompts,
 };
-pub use surroundings::{Environment, Interrupt, InterruptedBy, Surroundings};
+pub use surroundings::{Environment, Interrupt, InterruptedBy, Resolver, Resolving, Surroundings};
 
 /// Does what was asked for. Inside a `current_thread` tokio runtime.
 ///

@@ -2,9 +2,10 @@
 
 use super::dataset::Dataset;
 use super::direct::Direct;
+use super::ending::ended_early;
 use super::requests::{Writing, probe_request, warmup_request};
 use super::serve::Reached;
-use super::{Error, Exit, ProbePrompt, ServePlan, Surroundings, WarmupPrompts, progress};
+use super::{Error, ProbePrompt, ServePlan, Surroundings, WarmupPrompts, progress};
 use crate::load::{Live, Load, Pass, PassReport, Prepared};
 use crate::measure::Kind;
 use crate::workload::{Request, Workload};
@@ -81,23 +82,19 @@ pub(super) async fn warm_up(
             max_concurrency: plan.max_concurrency,
             ..Pass::at_once(Kind::Warmup, std::mem::take(&mut passes.warmups))
         };
-        load.pass(warmup, world.interrupt.signal()).await.map_err(died)?;
+        load.pass(warmup, world.interrupt.signal()).await.map_err(ended_early)?;
     }
     Ok(())
 }
 
-fn died(error: std::io::Error) -> Error {
-    Error::new(Exit::Aborted, "the load ended early").caused_by(error)
-}
-
-/// The measured load.
+/// The measured load, and what went wrong with showing it.
 pub(super) async fn run_passes(
     plan: &ServePlan,
     passes: Passes,
     load: &mut Load,
     live: &Live,
     world: &mut Surroundings,
-) -> Result<PassReport, Error> {
+) -> Result<(PassReport, Option<String>), Error> {
     let stop = world.interrupt.signal();
     let planned = passes.main.len();
     let main = Pass {
@@ -108,9 +105,9 @@ pub(super) async fn run_passes(
         ..Pass::at_once(Kind::Main, passes.main)
     };
     let sending = load.pass(main, stop);
-    match plan.progress {
+    let (report, fault) = match plan.progress {
         true => progress::shown(sending, planned, live, world).await,
-        false => sending.await,
-    }
-    .map_err(died)
+        false => (sending.await, None),
+    };
+    Ok((report.map_err(ended_early)?, fault))
 }

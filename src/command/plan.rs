@@ -72,6 +72,10 @@ pub struct ServePlan {
     pub served_model_name: Option<String>,
     /// What is sent.
     pub dataset: DatasetPlan,
+    /// The SHA-256 of its file, where another is to be refused.
+    pub dataset_sha256: Option<String>,
+    /// Send what is longer than the model takes.
+    pub skip_length_check: bool,
     /// What its lengths are counted with.
     pub tokenizer: TokenizerPlan,
     /// When.

@@ -1,6 +1,7 @@
 //! What is made sure of before the load: an address, a model, and one whole answer.
 
 use super::client::{Client, NoAnswer};
+use super::secrets::is_secret_key;
 use super::{Error, Exit, InterruptedBy, Surroundings};
 use crate::load::{Load, Pass, Prepared};
 use crate::measure::{Kind, Outcome, RequestRecord};
@@ -12,17 +13,23 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-/// The addresses that a target's host stands for.
-pub(super) async fn resolve(target: &Target) -> Result<Vec<SocketAddr>, Error> {
-    if let Ok(address) = target.host().parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(address, target.port())]);
+/// The addresses that a target's host stands for, or that of the HTTP proxy on the way to it.
+pub(super) async fn resolve(target: &Target, world: &Surroundings) -> Result<Vec<SocketAddr>, Error> {
+    let (host, port) = target.first_hop();
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
     }
-    let failed = |why: String| {
-        Error::new(Exit::Preflight, format!("cannot resolve the host of {}: {why}", target.base_url()))
-            .help("check the name in --base-url or --host")
+    let failed = |why: String| match target.http_proxy() {
+        None => {
+            Error::new(Exit::Preflight, format!("cannot resolve the host of {}: {why}", target.base_url()))
+                .help("check the name in --base-url or --host")
+        }
+        Some(proxy) => {
+            Error::new(Exit::Preflight, format!("cannot resolve the HTTP proxy {}: {why}", proxy.url()))
+                .help("check the name given to --http-proxy, or with `--http-proxy env` the environment's")
+        }
     };
-    let found = tokio::net::lookup_host((target.host(), target.port())).await;
-    let addresses: Vec<SocketAddr> = found.map_err(|error| failed(error.to_string()))?.collect();
+    let addresses = (world.resolver)(host, port).await.map_err(|error| failed(error.to_string()))?;
     if addresses.is_empty() { Err(failed("it has no address".into())) } else { Ok(addresses) }
 }
 
@@ -52,17 +59,29 @@ pub(super) async fn wait_ready(
             Err(why) => why,
         };
         if give_up <= Instant::now() {
-            let help = "check that the server runs and that --base-url (or --host and --port) is right; \
-                        --wait-ready SECONDS waits for it to come up";
-            return Err(
-                Error::new(Exit::Preflight, format!("cannot reach {}: {why}", target.base_url())).help(help)
-            );
+            return Err(unreachable(target, &why));
         }
         if !std::mem::replace(&mut told, true) {
             world.note(&format!("waiting up to {patience:?} for {}: {why}\n", target.base_url()));
         }
         sleep(Duration::from_millis(500)).await;
     }
+}
+
+/// Nothing answers where the target, or the HTTP proxy before it, should.
+fn unreachable(target: &Target, why: &str) -> Error {
+    let (url, help) = match target.http_proxy() {
+        None => (
+            target.base_url(),
+            "check that the server runs and that --base-url (or --host and --port) is right; \
+             --wait-ready SECONDS waits for it to come up",
+        ),
+        Some(proxy) => (
+            format!("{} through the HTTP proxy {}", target.base_url(), proxy.url()),
+            "check that the HTTP proxy runs; `--http-proxy none` goes without",
+        ),
+    };
+    Error::new(Exit::Preflight, format!("cannot reach {url}: {why}")).help(help)
 }
 
 /// The first of the addresses that takes a connection.
@@ -143,13 +162,11 @@ pub(super) async fn refusal(client: &Client, path: &str, record: &RequestRecord)
     let error = |what: String| Error::new(Exit::Preflight, what);
     match (record.outcome, record.http_status) {
         (_, Some(401 | 403)) => {
-            let key = match client.target().api_key() {
-                Some(_) => "the API key (from OPENAI_API_KEY)",
-                None => "a request without an API key",
-            };
-            error(format!("the server at {url} refused {key}{status}"))
-                .help("set OPENAI_API_KEY to a key that it takes")
+            let (key, help) = credentials(client.target());
+            error(format!("the server at {url} refused {key}{status}")).help(help)
         }
+        (_, Some(407)) => error(format!("the HTTP proxy on the way to {url} wants to know who asks{status}"))
+            .help("put `user:password@` before the proxy's host in http_proxy and use --http-proxy env"),
         (_, Some(404)) => {
             let known = match client.models().await {
                 Ok(ids) => {
@@ -171,6 +188,24 @@ pub(super) async fn refusal(client: &Client, path: &str, record: &RequestRecord)
     }
 }
 
+/// What a server that refuses has refused, by where it came from and never by its value, and what to do about it.
+fn credentials(target: &Target) -> (String, &'static str) {
+    if let Some(from) = target.api_key_from() {
+        return (format!("the API key (from {from})"), "put a key there that it takes");
+    }
+    let header = target.headers().iter().map(|(name, _)| name).find(|name| is_secret_key(name));
+    match header {
+        Some(name) => (
+            format!("the header `{name}` (from --header or --header-from-env)"),
+            "give a value there that it takes",
+        ),
+        None => (
+            "a request without an API key".to_owned(),
+            "set OPENAI_API_KEY to a key that it takes, or name a file that holds one with --api-key-file",
+        ),
+    }
+}
+
 /// Raises the limit of open files as far as this process may: a server does not know what will come.
 pub(super) fn raise_descriptor_limit_fully() {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
@@ -188,17 +223,47 @@ pub(super) enum Connections {
     AtMost(usize),
 }
 
+impl Connections {
+    /// At the very most.
+    fn most(self) -> usize {
+        let (Connections::Exactly(count) | Connections::AtMost(count)) = self;
+        count
+    }
+
+    /// Whether so many are sure.
+    fn are_sure(self) -> bool {
+        matches!(self, Connections::Exactly(_))
+    }
+}
+
+/// Share of the local ports that connections to one place may take without a word.
+const PORTS_SHARE: f64 = 0.8;
+
+/// What to say where a run may need more local ports towards one place than there are, with some to spare.
+pub(super) fn ports_note(connections: Connections, ports: Option<(u16, u16)>) -> Option<String> {
+    let (first, last) = ports?;
+    let (count, room) = (connections.most(), usize::from(last.saturating_sub(first)) + 1);
+    let needs = if connections.are_sure() { "needs" } else { "may need, if the server falls behind," };
+    (PORTS_SHARE * (room as f64) < count as f64).then(|| {
+        format!(
+            "warning: the load {needs} {count} connections at a time, and this machine has {room} ports for connections \
+             to one place (net.ipv4.ip_local_port_range {first} {last}): lower --max-concurrency, or widen the range \
+             with `sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\"`\n"
+        )
+    })
+}
+
 /// Open files that are no connections: threads' reactors, standard streams, the journal.
-const OTHER_FILES: u64 = 128;
+const OTHER_FILES: u64 = 64;
 
 /// Raises the limit of open files and makes sure that it is enough, with `each` for a connection. What a run may
 /// need but hardly will is not insisted on.
 pub(super) fn raise_descriptor_limit(connections: Connections, each: u64) -> Result<(), Error> {
     raise_descriptor_limit_fully();
-    let (Connections::Exactly(count) | Connections::AtMost(count)) = connections;
+    let count = connections.most();
     let need = count as u64 * each + OTHER_FILES;
     let Ok((soft, _)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Ok(()) };
-    if need <= soft || matches!(connections, Connections::AtMost(_)) {
+    if need <= soft || !connections.are_sure() {
         return Ok(());
     }
     let what = format!("{count} connections need {need} open files, and this process may have {soft}");
@@ -211,6 +276,19 @@ pub(super) fn raise_descriptor_limit(connections: Connections, each: u64) -> Res
 mod tests {
     use super::*;
     use std::net::TcpListener;
+
+    #[test]
+    fn ports_are_told_of_when_a_load_may_take_four_fifths_of_them() {
+        let range = Some((32_768, 42_767));
+        assert_eq!(ports_note(Connections::Exactly(8_000), range), None);
+        assert_eq!(ports_note(Connections::Exactly(100_000), None), None);
+        let sure = ports_note(Connections::Exactly(8_001), range).unwrap();
+        assert!(
+            sure.contains("needs 8001") && sure.contains("10000 ports") && sure.contains("32768 42767"),
+            "{sure}"
+        );
+        assert!(ports_note(Connections::AtMost(8_001), range).unwrap().contains("may need"));
+    }
 
     #[tokio::test]
     async fn the_first_address_that_answers_is_taken() {

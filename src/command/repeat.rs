@@ -212,7 +212,7 @@ async fn reached(
 ) -> Result<Vec<Reached>, Error> {
     let mut all = Vec::with_capacity(instances.len());
     for Instance { node, target } in instances {
-        let addresses = preflight::resolve(target).await?;
+        let addresses = preflight::resolve(target, world).await?;
         let (address, client) =
             preflight::wait_ready(target, &addresses, plan.serve.wait_ready, world).await?;
         all.push(Reached { node: node.clone(), target: target.clone(), address, client });
@@ -224,6 +224,7 @@ fn place(instance: &Reached) -> Place {
     Place {
         address: instance.address,
         tls: instance.target.tls().cloned(),
+        tunnel: None,
         name: Some(instance.node.to_string()),
         greeting: Some(greeting(&instance.target)),
     }

@@ -115,6 +115,11 @@ pub(super) fn salt_text(salt: &Salt, run_id: &str) -> String {
     }
 }
 
+/// Tokens that a salt adds to each prompt.
+pub(super) fn salt_tokens(salt: Option<&str>, counter: &TokenCounter) -> u32 {
+    salt.map_or(0, |text| count(&format!("{text} "), counter))
+}
+
 /// The requests with a salt and a blank in front of each prompt: of its first turn, in a conversation.
 pub(super) fn salted(mut requests: Vec<Request>, salt: Option<&str>, counter: &TokenCounter) -> Vec<Request> {
     let Some(salt) = salt.map(|text| format!("{text} ")) else { return requests };

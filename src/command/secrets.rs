@@ -1,6 +1,6 @@
 //! What must not be kept: which parts of a command line, of headers and of bodies are secret.
 
-use crate::wire::{Secret, Target};
+use crate::wire::{HttpProxy, Secret, Target};
 use serde_json::{Map, Value};
 
 /// Shortest text that is taken out wherever it stands: shorter ones stand in answers by chance.
@@ -22,6 +22,8 @@ pub(super) fn of(target: &Target, extra_body: &Map<String, Value>) -> Vec<Secret
     for (key, value) in extra_body {
         collect(value, is_secret_key(key), &mut texts);
     }
+    let of_proxy = target.http_proxy().into_iter().flat_map(HttpProxy::secrets).map(Secret::expose);
+    texts.extend(of_proxy.filter(|text| NAMED <= text.len()).map(str::to_owned));
     // A longer secret may hold a shorter one.
     texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
     texts.dedup();
@@ -94,7 +96,8 @@ fn is_open_header(name: &str) -> bool {
     OPEN_HEADERS.contains(&name.to_ascii_lowercase().as_str())
 }
 
-fn is_secret_key(key: &str) -> bool {
+/// Whether a name says that its value is a secret.
+pub(super) fn is_secret_key(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     ["key", "token", "secret", "auth", "cookie"].iter().any(|word| key.contains(word))
 }

@@ -115,7 +115,7 @@ fn load_config(server: &SimChild, world: &Surroundings) -> LoadConfig {
         Workers::Local => (Pacing::Runtime, Stamps::User),
     };
     LoadConfig {
-        places: vec![Place { address: server.address, tls: None, name: None, greeting: None }],
+        places: vec![Place { address: server.address, tls: None, tunnel: None, name: None, greeting: None }],
         shards: world.host.cores.saturating_sub(1).clamp(1, 16),
         timeouts: Timeouts::default(),
         read_limits: ReadLimits::default(),

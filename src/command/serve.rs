@@ -4,14 +4,14 @@ use super::client::Client;
 use super::dataset::Making;
 use super::direct::{self, Direct};
 use super::embedded::{self, Bound, Embedded};
-use super::ending::{Closing, finish};
+use super::ending::{Closing, ended_early, finish};
 use super::manifest::{Known, manifest, run_id};
 use super::passes::{passes, run_passes, warm_up};
 use super::preflight::{self, Connections};
 use super::recorder::{Recorder, RunDirectory};
-use super::requests::{salt_text, salted};
+use super::requests::{salt_text, salt_tokens, salted};
 use super::{DirectPlan, Error, Exit, Instance, ServePlan, SimPlan, Surroundings, TargetPlan};
-use super::{earlier, input, result_file, secrets};
+use super::{earlier, input, lengths, result_file, secrets};
 use crate::cluster::Role;
 use crate::load::{Live, Load, LoadConfig, Pacing, Place};
 use crate::measure::{Comparison, Manifest, Stamps};
@@ -34,6 +34,8 @@ pub(super) struct Reached {
     pub(super) model: String,
     /// The model behind that name, where it has another.
     model_id: Option<String>,
+    /// Tokens that the model takes, prompt and answer together, where the target tells.
+    max_model_len: Option<u64>,
     embedded: Option<Embedded>,
     simulated: bool,
     /// How requests go past the proxy, where some do.
@@ -57,8 +59,9 @@ pub(super) async fn serve(plan: ServePlan, world: &mut Surroundings) -> Result<E
     let mut dataset = making.finish()?;
     let reached = reached?;
     let salt = plan.salt.as_ref().map(|salt| salt_text(salt, &run_id));
+    lengths::check(&plan, &dataset, salt_tokens(salt.as_deref(), &dataset.counter), reached.max_model_len)?;
     dataset.requests = salted(dataset.requests, salt.as_deref(), &dataset.counter);
-    raise_descriptor_limit(&plan, dataset.requests.len())?;
+    raise_descriptor_limit(&plan, dataset.requests.len(), world)?;
     let facts = dataset.facts.clone();
     let mut passes = passes(&plan, &reached, &run_id, dataset)?;
 
@@ -106,21 +109,24 @@ pub(super) async fn serve(plan: ServePlan, world: &mut Surroundings) -> Result<E
         Ok(()) => run_passes(&plan, passes, &mut load, &live, world).await,
         Err(error) => Err(error),
     };
+    let ran = ran.map(|(report, fault)| {
+        manifest.broken.extend(fault);
+        report
+    });
     let cpu_after = cpu_of_proxy(&reached, &manifest).await;
     if let Some(comparison) = &mut manifest.comparison {
         comparison.proxy_cpu_s = cpu_after.zip(cpu_before).map(|(after, before)| after - before);
     }
     let ended = load.finish().await;
-    reached.stop_embedded().await;
-    let died = |error| Error::new(Exit::Aborted, "the load ended early").caused_by(error);
-    let ran = ran.and_then(|report| ended.map(|()| report).map_err(died));
+    manifest.broken.extend(reached.end_embedded().await);
+    let ran = ran.and_then(|report| ended.map(|()| report).map_err(ended_early));
     finish(Closing::of_load(&plan, &mut manifest, directory, throttled_before), ran, world)
 }
 
 /// Where requests go that have one place to go to.
 pub(super) fn front(reached: &Reached) -> Place {
-    let tls = reached.target.tls().cloned();
-    Place { address: reached.addresses[0], tls, name: None, greeting: None }
+    let (tls, tunnel) = (reached.target.tls().cloned(), reached.target.tunnel().map(Into::into));
+    Place { address: reached.addresses[0], tls, tunnel, name: None, greeting: None }
 }
 
 /// What the proxy of a comparison has used so far.
@@ -131,7 +137,7 @@ async fn cpu_of_proxy(reached: &Reached, manifest: &Manifest) -> Option<f64> {
 
 /// Descriptors that one connection costs: one for the client, and for a cluster in the same process one at its node,
 /// or two ends each of the client's, the prefill and the decode connection at the proxy.
-fn raise_descriptor_limit(plan: &ServePlan, requests: usize) -> Result<(), Error> {
+fn raise_descriptor_limit(plan: &ServePlan, requests: usize, world: &mut Surroundings) -> Result<(), Error> {
     let most = requests.max(plan.num_warmups);
     let connections = match (plan.max_concurrency, plan.arrivals) {
         (Some(limit), _) => Connections::Exactly(limit.min(most)),
@@ -139,6 +145,9 @@ fn raise_descriptor_limit(plan: &ServePlan, requests: usize) -> Result<(), Error
         // An open loop keeps as many as the server is slow.
         (None, _) => Connections::AtMost(most),
     };
+    if let Some(note) = preflight::ports_note(connections, input::local_ports()) {
+        world.note(&note);
+    }
     let each = match &plan.target {
         TargetPlan::Embedded(sim) if sim.config.topology.mixed == 0 => 6,
         TargetPlan::Embedded(_) => 2,
@@ -166,10 +175,9 @@ impl Reached {
         self.simulated
     }
 
-    pub(super) async fn stop_embedded(self) {
-        if let Some(embedded) = self.embedded {
-            embedded.stop_now().await;
-        }
+    /// Ends the embedded cluster, if there is one; says what of it had broken.
+    pub(super) async fn end_embedded(self) -> Option<String> {
+        self.embedded?.end_now().await.map(str::to_owned)
     }
 }
 
@@ -213,6 +221,7 @@ async fn reach(
                 addresses: fronts,
                 model_id: plan.model.clone().filter(|id| *id != model),
                 model,
+                max_model_len: Some(sim.config.cost.context_limit()),
                 embedded: Some(embedded),
                 simulated: true,
                 direct,
@@ -220,7 +229,7 @@ async fn reach(
         }
         TargetPlan::Remote(target) => {
             let target = input::trusting(target, &plan.trust)?;
-            let mut addresses = preflight::resolve(&target).await?;
+            let mut addresses = preflight::resolve(&target, world).await?;
             let (address, client) =
                 preflight::wait_ready(&target, &addresses, plan.wait_ready, world).await?;
             addresses.sort_by_key(|&other| other != address);
@@ -230,12 +239,23 @@ async fn reach(
                 None => preflight::first_model(&client).await?,
             };
             let model_id = model_id.filter(|id| *id != model);
-            let simulated = client.is_simulator().await;
+            let (simulated, max_model_len) =
+                tokio::join!(client.is_simulator(), client.max_model_len(&model));
             let direct = match &plan.direct {
-                Some(direct) => Some(located(direct).await?),
+                Some(direct) => Some(located(direct, world).await?),
                 None => None,
             };
-            Ok(Reached { target, client, addresses, model, model_id, embedded: None, simulated, direct })
+            Ok(Reached {
+                target,
+                client,
+                addresses,
+                model,
+                model_id,
+                max_model_len,
+                embedded: None,
+                simulated,
+                direct,
+            })
         }
     }
 }
@@ -255,11 +275,11 @@ fn behind(plan: &DirectPlan, serve: &ServePlan, sim: &SimPlan, bound: &Bound) ->
 }
 
 /// The instances of a deployment, found.
-async fn located(plan: &DirectPlan) -> Result<Direct, Error> {
+async fn located(plan: &DirectPlan, world: &Surroundings) -> Result<Direct, Error> {
     let mut sides = [Vec::new(), Vec::new()];
     for (side, instances) in sides.iter_mut().zip([&plan.prefill, &plan.decode]) {
         for instance in instances {
-            let address = preflight::resolve(&instance.target).await?[0];
+            let address = preflight::resolve(&instance.target, world).await?[0];
             side.push((instance.clone(), address));
         }
     }
@@ -270,11 +290,12 @@ async fn located(plan: &DirectPlan) -> Result<Direct, Error> {
 /// Says what about the connection is not as safe as it may seem.
 fn caution(target: &Target, address: SocketAddr, world: &mut Surroundings) {
     let url = target.base_url();
+    let away = target.http_proxy().is_some();
     match target.tls() {
         Some(tls) if !tls.verified() => {
             world.note(&format!("warning: --insecure: nobody checks that it is {url} that answers\n"));
         }
-        None if target.api_key().is_some() && !address.ip().is_loopback() => {
+        None if target.api_key().is_some() && (away || !address.ip().is_loopback()) => {
             world.note(&format!("warning: the API key is sent to {url} unencrypted\n"));
         }
         _ => {}
@@ -322,6 +343,7 @@ fn announce(plan: &ServePlan, manifest: &Manifest, directory: &Path, world: &mut
         }
     };
     let settings = &manifest.settings;
+    let place = place + &target.http_proxy.as_ref().map_or(String::new(), |url| format!(" through {url}"));
     let rate = settings.request_rate.map_or("all at once".to_owned(), |rate| format!("{rate} requests/s"));
     let limit = settings.max_concurrency.map_or(String::new(), |most| format!(", at most {most} in flight"));
     world.note(&format!(

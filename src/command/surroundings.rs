@@ -4,11 +4,18 @@ use crate::runtime::{StopHandle, StopSignal, Workers, stop_channel};
 use jiff::Zoned;
 use std::fmt;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 /// What an environment variable of this name holds.
 pub type Environment = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+/// Finds the addresses of a host name, with a port for each.
+pub type Resolver = Box<dyn Fn(&str, u16) -> Resolving + Send + Sync>;
+/// Addresses that are being looked for.
+pub type Resolving = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
 /// Everything that a run takes from the world besides its command line and its target. Injected, so that a
 /// whole run can be repeated to the byte.
@@ -17,6 +24,8 @@ pub struct Surroundings {
     pub arguments: Vec<String>,
     /// What an environment variable holds.
     pub environment: Environment,
+    /// Finds the addresses of host names.
+    pub resolver: Resolver,
     /// This program's file, to start it again.
     pub executable: PathBuf,
     /// Wall-clock time.

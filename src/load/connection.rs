@@ -138,3 +138,23 @@ pub(super) fn connect_failure(error: &io::Error) -> TransportEnd {
         _ => TransportEnd::Refused,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_machine_ran_out_of_is_no_fault_of_the_server() {
+        let of = |errno: Errno| connect_failure(&io::Error::from_raw_os_error(errno as i32));
+        for errno in [Errno::EADDRNOTAVAIL, Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM] {
+            assert_eq!(of(errno), TransportEnd::ClientPorts, "{errno}");
+        }
+        for errno in [Errno::ECONNREFUSED, Errno::EHOSTUNREACH, Errno::ENETUNREACH] {
+            assert_eq!(of(errno), TransportEnd::Refused, "{errno}");
+        }
+        assert_eq!(
+            (of(Errno::ETIMEDOUT), of(Errno::ECONNRESET)),
+            (TransportEnd::ConnectTimeout, TransportEnd::Reset)
+        );
+    }
+}

@@ -5,9 +5,11 @@
 
 mod connection;
 mod driver;
+mod fault;
 mod lead;
 mod leg_usage;
 mod live;
+mod opening;
 mod pacer;
 mod preconnect;
 mod reading;
@@ -18,8 +20,10 @@ mod stamp;
 mod stream;
 mod tally;
 mod tls;
+mod tunnel;
 mod watch;
 
+pub use fault::LoadError;
 pub use live::{Live, LiveView};
 pub use pacer::Ending;
 pub use reading::ReadLimits;
@@ -34,7 +38,6 @@ use pacer::PassLimits;
 use shard::{Job, ShardContext};
 use stamp::StampClock;
 use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,6 +92,8 @@ pub struct Place {
     pub address: SocketAddr,
     /// How to speak TLS there; `None` for plain HTTP.
     pub tls: Option<Tls>,
+    /// What opens a way through an HTTP proxy at that place, before TLS.
+    pub tunnel: Option<Arc<[u8]>>,
     /// What its records call it; `None` where there is only one.
     pub name: Option<String>,
     /// A small request that makes a connection opened ahead known to both ends.
@@ -253,6 +258,9 @@ struct Idle {
     connection: Connection,
 }
 
+const PACER: LoadError = LoadError::Panicked("the pacer");
+const SHARD: LoadError = LoadError::Panicked("a reader");
+
 /// A load generator with its threads and open connections, ready for one pass after another.
 pub struct Load {
     config: Arc<LoadConfig>,
@@ -267,7 +275,7 @@ impl Load {
     ///
     /// # Errors
     /// When the operating system gives no thread.
-    pub fn start(config: LoadConfig, live: Arc<Live>, sink: &Sink) -> io::Result<Self> {
+    pub fn start(config: LoadConfig, live: Arc<Live>, sink: &Sink) -> Result<Self, LoadError> {
         let config = Arc::new(config);
         let stamp_clock = Arc::new(StampClock::new(config.clock, config.stamps));
         let (ended_sender, ended) = unbounded_channel();
@@ -303,9 +311,8 @@ impl Load {
     ///
     /// # Errors
     /// When the operating system gives no thread, or a thread of the load has died.
-    pub async fn pass(&mut self, pass: Pass, stop: StopSignal) -> io::Result<PassReport> {
-        let dead = || io::Error::other("the pacer's thread has died");
-        let driver = self.driver.take().ok_or_else(dead)?;
+    pub async fn pass(&mut self, pass: Pass, stop: StopSignal) -> Result<PassReport, LoadError> {
+        let driver = self.driver.take().ok_or(PACER)?;
         let limits = PassLimits {
             max_concurrency: pass.max_concurrency,
             max_duration: pass.max_duration,
@@ -331,7 +338,7 @@ impl Load {
             Some(watch) => watch.end().await,
             None => None,
         };
-        let (driver, mut report) = done.ok_or_else(dead)?;
+        let (driver, mut report) = done.ok_or(PACER)?;
         report.watch = seen;
         self.driver = Some(driver);
         self.next_i += report.sent as u32;
@@ -343,8 +350,8 @@ impl Load {
     ///
     /// # Errors
     /// When a thread of the load has died.
-    pub async fn preconnect(&mut self, wanted: &[usize]) -> io::Result<Vec<String>> {
-        let driver = self.driver.as_mut().ok_or_else(|| io::Error::other("the pacer's thread has died"))?;
+    pub async fn preconnect(&mut self, wanted: &[usize]) -> Result<Vec<String>, LoadError> {
+        let driver = self.driver.as_mut().ok_or(PACER)?;
         preconnect::open_ahead(driver, wanted).await
     }
 
@@ -352,8 +359,8 @@ impl Load {
     ///
     /// # Errors
     /// When a thread of the load has died.
-    pub async fn flush(&mut self) -> io::Result<()> {
-        let dead = || io::Error::other("a thread of the load has died");
+    pub async fn flush(&mut self) -> Result<(), LoadError> {
+        let dead = || SHARD;
         let driver = self.driver.as_ref().ok_or_else(dead)?;
         for shard in &driver.shards {
             let (done, wait) = oneshot::channel();
@@ -374,16 +381,12 @@ impl Load {
     ///
     /// # Errors
     /// When a thread of the load has died with records that it had not handed over.
-    pub async fn finish(mut self) -> io::Result<()> {
+    pub async fn finish(mut self) -> Result<(), LoadError> {
         self.driver = None;
-        let mut dead = 0;
+        let mut ended = Ok(());
         for shard in self.shards {
-            dead += usize::from(shard.join().await.is_none());
+            ended = shard.join().await.ok_or(SHARD).and(ended);
         }
-        if dead == 0 {
-            Ok(())
-        } else {
-            Err(io::Error::other(format!("{dead} threads of the load have died")))
-        }
+        ended
     }
 }

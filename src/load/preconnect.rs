@@ -1,10 +1,11 @@
 //! Connections that are open before they are needed.
 
-use super::Idle;
 use super::connection::{Connection, connect_and_write};
 use super::driver::Driver;
 use super::shard::{Job, ShardContext};
 use super::tls::Hello;
+use super::tunnel;
+use super::{Idle, LoadError, SHARD};
 use crate::wire::http1::{Part, ResponseReader};
 use std::io;
 use std::sync::Arc;
@@ -16,8 +17,7 @@ const AT_A_TIME: usize = 128;
 
 /// Opens so many connections to each place beside those that are open, on all shards by turns. Gives why some could
 /// not be opened.
-pub(super) async fn open_ahead(driver: &mut Driver, wanted: &[usize]) -> io::Result<Vec<String>> {
-    let dead = || io::Error::other("a thread of the load has died");
+pub(super) async fn open_ahead(driver: &mut Driver, wanted: &[usize]) -> Result<Vec<String>, LoadError> {
     let mut missing: Vec<usize> = Vec::new();
     for (place, (idle, &count)) in driver.idle.iter_mut().zip(wanted).enumerate() {
         idle.retain(|idle| idle.connection.is_quiet());
@@ -29,11 +29,11 @@ pub(super) async fn open_ahead(driver: &mut Driver, wanted: &[usize]) -> io::Res
         let mut opening = Vec::with_capacity(some.len());
         for (&place, shard) in some.iter().zip(&mut shards) {
             let (reply, opened) = oneshot::channel();
-            driver.shards[shard].send(Job::Connect(place, reply)).map_err(|_| dead())?;
+            driver.shards[shard].send(Job::Connect(place, reply)).map_err(|_| SHARD)?;
             opening.push(opened);
         }
         for opened in opening {
-            match opened.await.map_err(|_| dead())? {
+            match opened.await.map_err(|_| SHARD)? {
                 Ok(idle) => driver.idle[idle.place].push(idle),
                 Err(why) => failures.push(why),
             }
@@ -58,7 +58,13 @@ async fn opened(shard: &ShardContext, place: usize) -> Result<Connection, String
     let place = &shard.config.places[place];
     if let Some(tls) = &place.tls {
         let hello = Hello::new(tls).map_err(|error| error.to_string())?;
-        let (socket, written) = connect_and_write(shard, place.address, &hello.bytes).await.map_err(words)?;
+        let asked = place.tunnel.as_deref();
+        let first = asked.unwrap_or(&hello.bytes);
+        let (socket, mut written) = connect_and_write(shard, place.address, first).await.map_err(words)?;
+        if let Some(asked) = asked {
+            tunnel::dig(&socket, asked, written, shard).await?;
+            written = 0;
+        }
         let connection = hello.shake_hands(socket, written, shard).await?;
         return Ok(Connection::Tls(Box::new(connection)));
     }

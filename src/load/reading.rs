@@ -230,22 +230,21 @@ impl Reading {
         let mut chunks = std::mem::take(&mut self.chunks);
         match chunks.read(event.data) {
             Ok(chunk) => self.chunk(chunk, event.event == b"error", event.data, at),
-            Err(error) => self.bad_chunk(&error, event.data),
+            Err(error) => self.bad_chunk(&error, &event),
         }
         self.chunks = chunks;
     }
 
-    fn bad_chunk(&mut self, error: &BadChunk, data: &[u8]) {
+    fn bad_chunk(&mut self, error: &BadChunk, event: &Event<'_>) {
         let fault = match error {
             BadChunk::Utf8(_) => StreamFault::Utf8,
             BadChunk::Json(_) => StreamFault::Json,
         };
         self.facts.fault.get_or_insert(fault);
-        let bytes = self.record.bytes;
-        let text = self.redacted(String::from_utf8_lossy(data).into_owned());
+        let text = self.redacted(String::from_utf8_lossy(event.data).into_owned());
         self.explain(|| {
             let start: String = text.chars().take(120).flat_map(char::escape_debug).collect();
-            format!("event within the first {bytes} bytes: {error}: `{start}`")
+            format!("event at byte {} of the body: {error}: `{start}`", event.at)
         });
     }
 

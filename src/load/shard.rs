@@ -6,6 +6,8 @@ use super::stream::{Open, Stream};
 use super::watch::thread_cpu;
 use super::{Idle, LoadConfig, PassShared, Sink, preconnect};
 use crate::measure::RequestRecord;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
@@ -37,6 +39,8 @@ pub(super) struct ShardContext {
     outbox: Mutex<Vec<RequestRecord>>,
     ended: UnboundedSender<Ended>,
     sink: Sink,
+    /// The shard ends although requests are in flight: because it or the pacer panicked.
+    broken: AtomicBool,
 }
 
 /// How often finished records go to the journal.
@@ -60,7 +64,13 @@ impl ShardContext {
             outbox: Mutex::new(Vec::new()),
             ended,
             sink,
+            broken: AtomicBool::new(false),
         }
+    }
+
+    /// True when what is in flight ends by a fault of ours.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
     }
 
     pub(super) fn buffer(&self) -> MutexGuard<'_, ReadBuffer> {
@@ -83,15 +93,43 @@ impl ShardContext {
     }
 }
 
+impl Drop for ShardContext {
+    /// Where the shard panicked there are records left.
+    fn drop(&mut self) {
+        let _ = catch_unwind(AssertUnwindSafe(|| self.flush()));
+    }
+}
+
+/// What a shard is asked to do. However it ends, each request that it was given leaves a record.
+struct Inbox {
+    context: Arc<ShardContext>,
+    jobs: UnboundedReceiver<Job>,
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        self.context.broken.store(true, Ordering::Relaxed);
+        self.jobs.close();
+        while let Ok(job) = self.jobs.try_recv() {
+            if let Job::Start(pass, turn, open) = job {
+                let sent = open.as_ref().and_then(|open| open.sent);
+                drop(Stream::new(Arc::clone(&self.context), pass, turn, sent));
+            }
+        }
+    }
+}
+
 /// Runs a shard until its jobs end.
-pub(super) async fn run(context: Arc<ShardContext>, mut jobs: UnboundedReceiver<Job>) {
+pub(super) async fn run(context: Arc<ShardContext>, jobs: UnboundedReceiver<Job>) {
     let mut streams = JoinSet::new();
+    // Dropped before the streams, so that these know why they end.
+    let mut inbox = Inbox { context: Arc::clone(&context), jobs };
     let mut tick = interval_at(Instant::now() + OUTBOX_PERIOD, OUTBOX_PERIOD);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             biased;
-            job = jobs.recv() => match job {
+            job = inbox.jobs.recv() => match job {
                 Some(Job::Start(pass, turn, open)) => {
                     let sent = open.as_ref().and_then(|open| open.sent);
                     streams.spawn(Stream::new(Arc::clone(&context), pass, turn, sent).run(open));
@@ -115,6 +153,7 @@ pub(super) async fn run(context: Arc<ShardContext>, mut jobs: UnboundedReceiver<
             }
         }
     }
+    drop(inbox);
     streams.shutdown().await;
     context.flush();
 }

@@ -18,6 +18,8 @@ pub(super) struct StampClock {
     stamps: Stamps,
     /// Run clock minus wall clock, nanoseconds.
     offset_ns: AtomicI64,
+    /// The wall clock, nanoseconds since 1970.
+    wall_ns: fn() -> Option<i64>,
 }
 
 /// A kernel stamp further than this from the moment of reading is not believed.
@@ -62,7 +64,11 @@ impl ReadBuffer {
 
 impl StampClock {
     pub(super) fn new(clock: Clock, stamps: Stamps) -> Self {
-        let stamp_clock = Self { clock, stamps, offset_ns: AtomicI64::new(0) };
+        Self::by(clock, stamps, system_wall_ns)
+    }
+
+    fn by(clock: Clock, stamps: Stamps, wall_ns: fn() -> Option<i64>) -> Self {
+        let stamp_clock = Self { clock, stamps, offset_ns: AtomicI64::new(0), wall_ns };
         stamp_clock.measure_offset();
         stamp_clock
     }
@@ -83,10 +89,10 @@ impl StampClock {
         }
         let tries = (0..3).filter_map(|_| {
             let before = self.clock.now();
-            let wall = clock_gettime(ClockId::CLOCK_REALTIME).ok()?;
+            let wall = (self.wall_ns)()?;
             let after = self.clock.now();
             let middle = (before + after) / 2;
-            Some((after - before, middle.as_nanos() as i64 - nanoseconds(wall)))
+            Some((after - before, middle.as_nanos() as i64 - wall))
         });
         if let Some((_, offset)) = tries.min() {
             self.offset_ns.store(offset, Ordering::Relaxed);
@@ -142,7 +148,7 @@ impl StampClock {
 
     /// A wall-clock stamp on the run's clock; `None` when it cannot be true.
     fn on_run_clock(&self, wall: TimeSpec, now: Duration) -> Option<Duration> {
-        let wall_now = nanoseconds(clock_gettime(ClockId::CLOCK_REALTIME).ok()?);
+        let wall_now = (self.wall_ns)()?;
         let apart = now.as_nanos() as i64 - wall_now;
         if STEP_NS < apart.abs_diff(self.offset_ns.load(Ordering::Relaxed)) {
             self.measure_offset();
@@ -153,6 +159,90 @@ impl StampClock {
     }
 }
 
+fn system_wall_ns() -> Option<i64> {
+    Some(nanoseconds(clock_gettime(ClockId::CLOCK_REALTIME).ok()?))
+}
+
 fn nanoseconds(time: TimeSpec) -> i64 {
     time.tv_sec() * 1_000_000_000 + time.tv_nsec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+    use tokio::time::advance;
+
+    const HOUR_NS: i64 = 3_600_000_000_000;
+    /// Some day, nanoseconds since 1970.
+    const DAY_NS: i64 = 20_000 * 24 * HOUR_NS;
+
+    thread_local! {
+        static WALL_NS: Cell<i64> = const { Cell::new(DAY_NS) };
+    }
+
+    /// Both clocks go on.
+    async fn pass_ms(ms: u64) {
+        advance(Duration::from_millis(ms)).await;
+        set_by(ms as i64 * 1_000_000);
+    }
+
+    /// Somebody sets the wall clock.
+    fn set_by(ns: i64) {
+        WALL_NS.set(WALL_NS.get() + ns);
+    }
+
+    /// What a packet is stamped with that comes now.
+    fn kernel_stamp() -> TimeSpec {
+        TimeSpec::new(WALL_NS.get() / 1_000_000_000, WALL_NS.get() % 1_000_000_000)
+    }
+
+    fn stamp_clock() -> StampClock {
+        WALL_NS.set(DAY_NS);
+        StampClock::by(Clock::start(), Stamps::Kernel, || Some(WALL_NS.get()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stamp_is_the_instant_at_which_the_packet_came() {
+        let stamps = stamp_clock();
+        pass_ms(70).await;
+        let stamp = kernel_stamp();
+        pass_ms(3).await;
+        assert_eq!(stamps.on_run_clock(stamp, stamps.clock.now()), Some(Duration::from_millis(70)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wall_clock_that_is_set_moves_no_stamp_that_is_made_after() {
+        for step in [HOUR_NS, -HOUR_NS, 700_000, -700_000, 3 * 24 * HOUR_NS] {
+            let stamps = stamp_clock();
+            pass_ms(70).await;
+            set_by(step);
+            pass_ms(30).await;
+            let stamp = kernel_stamp();
+            pass_ms(2).await;
+            assert_eq!(
+                stamps.on_run_clock(stamp, stamps.clock.now()),
+                Some(Duration::from_millis(100)),
+                "{step}"
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stamp_of_before_the_step_is_read_as_the_moment_of_reading_or_not_at_all() {
+        for (step, read) in [(HOUR_NS, None), (-HOUR_NS, Some(Duration::from_millis(102)))] {
+            let stamps = stamp_clock();
+            pass_ms(100).await;
+            let stamp = kernel_stamp();
+            set_by(step);
+            pass_ms(2).await;
+            assert_eq!(stamps.on_run_clock(stamp, stamps.clock.now()), read, "{step}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_wall_clock_there_is_no_stamp_of_the_kernel() {
+        let stamps = StampClock::by(Clock::start(), Stamps::Kernel, || None);
+        assert_eq!(stamps.on_run_clock(kernel_stamp(), stamps.clock.now()), None);
+    }
 }

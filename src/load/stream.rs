@@ -1,10 +1,9 @@
-use super::connection::{Close, Connection, connect_and_write, connect_failure};
+use super::connection::{Close, Connection};
 use super::driver::Ended;
 use super::lead::Led;
 use super::pacer::Turn;
 use super::reading::{ANSWER, OPENING, Progress, Reading};
 use super::shard::ShardContext;
-use super::tls::Hello;
 use super::{Idle, PassShared};
 use crate::measure::{EndedIn, Flag, Kind, Offset, Outcome, RequestRecord, Stamps, TransportEnd};
 use std::future::poll_fn;
@@ -14,8 +13,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
-use tokio::net::TcpStream;
-use tokio::time::{Sleep, sleep_until, timeout_at};
+use tokio::time::{Sleep, sleep_until};
 
 /// A kept-alive connection that closes within this after a send had been closed before it.
 const STALE_WITHIN: Duration = Duration::from_secs(1);
@@ -72,7 +70,7 @@ impl Stream {
     }
 
     /// Where the leg goes that is under way.
-    fn place(&self) -> usize {
+    pub(super) fn place(&self) -> usize {
         self.led.place(&self.pass.requests[self.turn.index])
     }
 
@@ -177,68 +175,6 @@ impl Stream {
         Reading::new(record, config.read_limits, config.keep_text, Arc::clone(&config.secrets)).keeping(keep)
     }
 
-    /// Opens a connection and writes as much of the request as it takes at once; under TLS, nothing of it.
-    async fn connect(&mut self) -> Result<(Connection, usize), TransportEnd> {
-        let shard = Arc::clone(&self.shard);
-        let give_up = shard.stamp_clock.now() + shard.config.timeouts.connect;
-        let Some(tls) = &shard.config.places[self.place()].tls else {
-            let (pass, made) = (Arc::clone(&self.pass), self.led.made());
-            let bytes = self.led.bytes(&pass.requests[self.turn.index], made.as_deref());
-            let (socket, written) = self.open_socket(bytes, give_up).await?;
-            return Ok((Connection::Plain(socket), written));
-        };
-        let hello = Hello::new(tls).map_err(|error| {
-            self.reading().explain(|| format!("TLS cannot begin: {error}"));
-            TransportEnd::Tls
-        })?;
-        let (socket, written) = self.open_socket(&hello.bytes, give_up).await?;
-        self.reading().reached(EndedIn::Tls);
-        let (deadline, deadline_end) = self.deadline();
-        let until = shard.config.clock.at(give_up.min(deadline).into());
-        match timeout_at(until, hello.shake_hands(socket, written, &shard)).await {
-            Ok(Ok(connection)) => Ok((Connection::Tls(Box::new(connection)), 0)),
-            Ok(Err(why)) => {
-                self.reading().explain(|| why);
-                Err(TransportEnd::Tls)
-            }
-            Err(_) if deadline < give_up => Err(deadline_end),
-            Err(_) => {
-                let waited = shard.config.timeouts.connect;
-                self.reading().explain(|| format!("connected, but no TLS handshake within {waited:?}"));
-                Err(TransportEnd::Tls)
-            }
-        }
-    }
-
-    /// Opens a socket and writes as much of the first bytes as it takes at once.
-    async fn open_socket(
-        &mut self,
-        first: &[u8],
-        patience: Offset,
-    ) -> Result<(TcpStream, usize), TransportEnd> {
-        let shard = Arc::clone(&self.shard);
-        let address = shard.config.places[self.place()].address;
-        let opening = connect_and_write(&shard, address, first);
-        let (deadline, deadline_end) = self.deadline();
-        self.reading().reached(EndedIn::Connect);
-        match timeout_at(shard.config.clock.at(patience.min(deadline).into()), opening).await {
-            Ok(Ok(opened)) => {
-                self.record().connected = Some(shard.stamp_clock.now());
-                Ok(opened)
-            }
-            Ok(Err(error)) => {
-                self.reading().explain(|| format!("cannot connect: {error}"));
-                Err(connect_failure(&error))
-            }
-            Err(_) if deadline < patience => Err(deadline_end),
-            Err(_) => {
-                let waited = shard.config.timeouts.connect;
-                self.reading().explain(|| format!("no connection within {waited:?}"));
-                Err(TransportEnd::ConnectTimeout)
-            }
-        }
-    }
-
     /// Writes what is left of the request; `Some` when it cannot be finished in time. A connection that
     /// refuses further bytes may still hold an answer: the reading finds out.
     async fn write(
@@ -331,7 +267,7 @@ impl Stream {
     }
 
     /// When the request runs out of time as things stand, and what that is called.
-    fn deadline(&self) -> (Offset, TransportEnd) {
+    pub(super) fn deadline(&self) -> (Offset, TransportEnd) {
         let timeouts = &self.shard.config.timeouts;
         let reading = self.reading.as_ref();
         let sent = reading.and_then(|reading| reading.record.sent).unwrap_or_default();
@@ -347,7 +283,7 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         let Some(reading) = self.reading.take() else { return };
-        let end = self.end.unwrap_or(match std::thread::panicking() {
+        let end = self.end.unwrap_or(match std::thread::panicking() || self.shard.is_broken() {
             true => TransportEnd::Internal,
             false => TransportEnd::Cancelled,
         });
@@ -358,11 +294,14 @@ impl Drop for Stream {
         let finished = catch_unwind(AssertUnwindSafe(|| reading.finish(end, at)));
         let mut record =
             finished.unwrap_or_else(|_| self.new_reading(None).finish(TransportEnd::Internal, at));
+        if let Some((answers, body)) = answer.filter(|_| record.is_ok()) {
+            let taken = catch_unwind(AssertUnwindSafe(|| answers(self.turn.index, body)));
+            if taken.is_err() {
+                record.outcome = Outcome::Internal;
+            }
+        }
         if record.outcome == Outcome::Internal {
             record.error.get_or_insert_with(|| "a task of pdbench panicked".into());
-        }
-        if let Some((answers, body)) = answer.filter(|_| record.is_ok()) {
-            answers(self.turn.index, body);
         }
         self.count();
         self.shard.live.ended(&record);

@@ -157,7 +157,7 @@ pub struct ArmResult {
     /// Over send order, by the first way of reading that has any right answer, or the first.
     pub trend: Option<Trend>,
     /// By length of the prompt, shortest first.
-    pub by_length: Vec<LengthBin>,
+    pub by_length: Vec<PromptLengthBin>,
 }
 
 impl AccuracyFacts {
@@ -220,7 +220,7 @@ pub struct Trend {
 
 /// Questions of like length.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LengthBin {
+pub struct PromptLengthBin {
     /// Shortest and longest prompt, bytes.
     pub bytes: (usize, usize),
     /// Right answers.

@@ -8,6 +8,7 @@ mod distribution;
 mod events;
 mod formula;
 mod lateness;
+mod lengths;
 mod metric;
 mod notice;
 mod offset;
@@ -31,10 +32,12 @@ mod warning;
 
 pub use accuracy::{
     AccuracyFacts, AccuracyFault, AccuracyResult, ArmAnswer, ArmFacts, ArmResult, Asking, DocumentResult,
-    LengthBin, PairedResult, PairedScore, PairedVerdict, Reply, Score, TextEquality, TokenLogprob, Trend,
+    PairedResult, PairedScore, PairedVerdict, PromptLengthBin, Reply, Score, TextEquality, TokenLogprob,
+    Trend,
 };
 pub use distribution::{Distribution, INTERVAL_METHOD, PERCENTILE_METHOD, Percentile};
 pub use events::EventTimes;
+pub use lengths::{LengthBin, OutputLength};
 pub use metric::{Better, Definition, METRICS, Metric, Per, ToldBy, Unit, VllmNames, VllmNeeds};
 pub use offset::Offset;
 pub use outcome::{EndedIn, Outcome, Rules, StreamFacts, StreamFault, TransportEnd};

@@ -1,14 +1,12 @@
 //! When a run has something to tell about itself; the texts stand in `warning.rs`.
 
 use super::{
-    ClientState, Counts, Flag, Growth, METRICS, Metric, OutputTokensSource, PromptTokensSource, Prompts,
-    Rates, Reason, RequestRecord, Run, Summary, TokenTotals, View, Warning, accuracy,
+    ClientState, Counts, Flag, Growth, METRICS, Metric, OutputLength, OutputTokensSource, PromptTokensSource,
+    Prompts, Rates, Reason, RequestRecord, Run, Summary, TokenTotals, View, Warning, accuracy,
 };
 
 /// Share of events, tokens or time below which a difference is not worth a word.
 const SHARE: f64 = 0.05;
-/// How far the mean output length may be off, as a share of what was asked for.
-const LENGTH_SHARE: f64 = 0.10;
 
 /// All warnings, the weightiest first. The summary is whole but for its warnings.
 pub(super) fn warnings(run: &Run, summary: &Summary) -> Vec<Warning> {
@@ -107,9 +105,7 @@ fn about_tokens(run: &Run, counts: &Counts, tokens: &TokenTotals) -> Vec<Warning
         estimated.then_some(Warning::EstimatedTokens),
         (0 < unsaid).then_some(Warning::NoUsage { requests: unsaid, of: counts.ok }),
         per_event.map(|tokens| Warning::TokensPerEvent { tokens }),
-        output_length(run)
-            .filter(|_| !run.manifest.settings.strict_osl)
-            .map(|(mean, requested)| Warning::OutputLength { mean, requested }),
+        output_length(run).filter(|_| !run.manifest.settings.strict_osl).map(Warning::OutputLength),
         cached_tokens(run).filter(|_| tokens.handed_over.is_none()),
         sent_before(run, tokens),
     ]
@@ -118,14 +114,9 @@ fn about_tokens(run: &Run, counts: &Counts, tokens: &TokenTotals) -> Vec<Warning
     .collect()
 }
 
-/// Mean output tokens of the ok requests and mean asked for, where the two are too far apart.
-pub(super) fn output_length(run: &Run) -> Option<(f64, f64)> {
-    let lengths = ok(run)
-        .filter_map(|record| Some((f64::from(record.output_tokens), f64::from(record.requested_tokens?))));
-    let (count, got, asked) =
-        lengths.fold((0.0, 0.0, 0.0), |(count, got, asked), (a, b)| (count + 1.0, got + a, asked + b));
-    let (mean, requested) = (got / count, asked / count);
-    (LENGTH_SHARE * requested < (mean - requested).abs()).then_some((mean, requested))
+/// Output lengths of the ok requests, where they are too far from what was asked for.
+pub(super) fn output_length(run: &Run) -> Option<OutputLength> {
+    OutputLength::of(ok(run))
 }
 
 fn cached_tokens(run: &Run) -> Option<Warning> {
@@ -172,7 +163,7 @@ fn about_streams(run: &Run, counts: &Counts, tokens: &TokenTotals) -> Vec<Warnin
 #[cfg(test)]
 mod tests {
     use super::super::testing::{assert_in_authority, at, failed, record, run};
-    use super::super::{Flags, Outcome};
+    use super::super::{Flags, LengthBin, Outcome};
     use super::*;
 
     fn noticed(run: &Run) -> Vec<Warning> {
@@ -201,6 +192,12 @@ mod tests {
         assert_eq!(noticed(&load(100, |_| {})), []);
     }
 
+    /// A hundred answers of two tokens where three were asked for.
+    fn two_thirds() -> OutputLength {
+        let bin = LengthBin { from_percent: 50, below_percent: Some(75), requests: 100 };
+        OutputLength { mean: 2.0, requested: 3.0, lengths: vec![bin] }
+    }
+
     #[test]
     fn each_property_of_the_answers_has_its_warning() {
         type Change = fn(&mut RequestRecord);
@@ -222,7 +219,7 @@ mod tests {
                 Warning::NoUsage { requests: 100, of: 100 },
             ),
             (|record| record.cached_tokens = Some(4), Warning::CachedTokens { share: 0.4, shared: 0.0 }),
-            (|record| record.requested_tokens = Some(3), Warning::OutputLength { mean: 2.0, requested: 3.0 }),
+            (|record| record.requested_tokens = Some(3), Warning::OutputLength(two_thirds())),
             (
                 |record| (record.output_tokens, record.requested_tokens) = (6, Some(6)),
                 Warning::TokensPerEvent { tokens: 3.0 },

@@ -57,6 +57,9 @@ pub struct Manifest {
     /// Why it was interrupted, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interrupted_by: Option<String>,
+    /// Parts of pdbench that failed, other than on a request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub broken: Vec<String>,
     /// The command line, secrets redacted.
     pub command_line: Vec<String>,
     /// What the command line meant.
@@ -156,6 +159,9 @@ pub struct TargetFacts {
     pub model_id: Option<String>,
     /// Addresses that the host name stood for; the first one was used. Empty for `embedded`.
     pub addresses: Vec<String>,
+    /// The HTTP proxy on the way, without credentials; the addresses are its.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_proxy: Option<String>,
     /// The server's certificate was checked; `false` by `--insecure`, absent without TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_verified: Option<bool>,

@@ -1,6 +1,6 @@
 use super::{
     AccuracyFault, BatchFault, BatchResult, ClientState, ClientVerdict, Counts, Flag, Offset, Outcome,
-    RequestRecord, Run, accuracy, notice,
+    OutputLength, RequestRecord, Run, accuracy, notice,
 };
 use serde::{Deserialize, Serialize};
 
@@ -59,12 +59,7 @@ pub enum Reason {
         recorded: f64,
     },
     /// Answers are longer or shorter than asked for, and that was to count.
-    OutputLength {
-        /// Mean output tokens of the ok requests.
-        mean: f64,
-        /// Mean asked for.
-        requested: f64,
-    },
+    OutputLength(OutputLength),
     /// This machine ran out of ports, descriptors or socket memory.
     ClientPorts {
         /// Requests that failed of it.
@@ -86,6 +81,9 @@ pub enum Reason {
     Internal {
         /// Requests that failed of it.
         requests: usize,
+        /// Parts of the program that failed beside the requests.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        parts: Vec<String>,
     },
 }
 
@@ -124,15 +122,15 @@ impl Reason {
             Reason::LittlesLaw { counted, recorded } => format!(
                 "the sender counted {counted:.2} requests in flight on average, the records say {recorded:.2}"
             ),
-            Reason::OutputLength { mean, requested } => format!(
-                "answers have {mean:.1} tokens on average where {requested:.1} were asked for, and --strict-osl was given"
-            ),
+            Reason::OutputLength(length) => {
+                format!("{}, and --strict-osl was given{}", length.text(), length.histogram())
+            }
             Reason::ClientPorts { requests } => {
                 format!("this machine ran out of ports, descriptors or socket memory for {requests} requests")
             }
             Reason::Repeat { batch, fault } => format!("batch of {batch}: {}", fault.what()),
             Reason::Accuracy { fault } => fault.what(),
-            Reason::Internal { requests } => format!("pdbench itself failed on {requests} requests"),
+            Reason::Internal { requests, parts } => internal(*requests, parts),
         }
     }
 
@@ -156,7 +154,7 @@ impl Reason {
                 "raise the time-out, lower the load, or ask for a lower percentile"
             }
             Reason::LittlesLaw { .. } => "do not trust this run; report it as a fault of pdbench",
-            Reason::OutputLength { .. } => "use --ignore-eos to have every answer as long as asked for",
+            Reason::OutputLength(_) => "use --ignore-eos to have every answer as long as asked for",
             Reason::ClientPorts { .. } => {
                 "raise `ulimit -n` and the range of local ports, or limit the load with --max-concurrency"
             }
@@ -183,11 +181,9 @@ impl Validity {
             token_mismatch(run),
             censored_percentile(run),
             littles_law(run),
-            notice::output_length(run)
-                .filter(|_| run.manifest.settings.strict_osl)
-                .map(|(mean, requested)| Reason::OutputLength { mean, requested }),
+            notice::output_length(run).filter(|_| run.manifest.settings.strict_osl).map(Reason::OutputLength),
             counts.having(Outcome::ClientPorts).map(|requests| Reason::ClientPorts { requests }),
-            counts.having(Outcome::Internal).map(|requests| Reason::Internal { requests }),
+            internal_fault(run, counts),
         ]
         .into_iter()
         .flatten();
@@ -204,7 +200,7 @@ impl Validity {
             .then_some(Reason::NoOkRequest)
             .into_iter()
             .chain(faults)
-            .chain(counts.having(Outcome::Internal).map(|requests| Reason::Internal { requests }))
+            .chain(internal_fault(run, counts))
             .collect();
         Self { valid: reasons.is_empty(), reasons }
     }
@@ -213,6 +209,21 @@ impl Validity {
 fn saturated(client: &ClientVerdict) -> Option<Reason> {
     let saturated = client.state == ClientState::Saturated;
     saturated.then(|| Reason::ClientSaturated { evidence: client.evidence.clone() })
+}
+
+fn internal(requests: usize, parts: &[String]) -> String {
+    let on_requests = format!("pdbench itself failed on {requests} requests");
+    match parts {
+        [] => on_requests,
+        parts if requests == 0 => format!("pdbench itself failed: {}", parts.join("; ")),
+        parts => format!("{on_requests}: {}", parts.join("; ")),
+    }
+}
+
+fn internal_fault(run: &Run, counts: &Counts) -> Option<Reason> {
+    let (requests, parts) = (counts.having(Outcome::Internal), run.manifest.broken.clone());
+    let broken = requests.is_some() || !parts.is_empty();
+    broken.then(|| Reason::Internal { requests: requests.unwrap_or(0), parts })
 }
 
 /// A share as percent with one decimal.
@@ -335,7 +346,13 @@ mod tests {
     #[test]
     fn one_failure_of_the_client_itself_is_too_many() {
         assert_eq!(reasons(&load(99, &[Outcome::ClientPorts])), [Reason::ClientPorts { requests: 1 }]);
-        assert_eq!(reasons(&load(99, &[Outcome::Internal])), [Reason::Internal { requests: 1 }]);
+        let mut run = load(99, &[Outcome::Internal]);
+        assert_eq!(reasons(&run), [Reason::Internal { requests: 1, parts: vec![] }]);
+        run.manifest.broken = vec!["the pacer panicked".to_owned()];
+        let said = reasons(&run)[0].what();
+        assert_eq!(said, "pdbench itself failed on 1 requests: the pacer panicked");
+        run.records.pop();
+        assert_eq!(reasons(&run)[0].what(), "pdbench itself failed: the pacer panicked");
     }
 
     #[test]

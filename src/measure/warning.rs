@@ -1,4 +1,4 @@
-use super::{Growth, Outcome};
+use super::{Growth, Outcome, OutputLength};
 use serde::{Deserialize, Serialize};
 
 /// Something a reader of the numbers should know; its texts stand in this file.
@@ -94,12 +94,7 @@ pub enum Warning {
         tokens: f64,
     },
     /// Answers are longer or shorter than asked for.
-    OutputLength {
-        /// Mean output tokens of the ok requests.
-        mean: f64,
-        /// Mean asked for.
-        requested: f64,
-    },
+    OutputLength(OutputLength),
     /// Prompt tokens came from a cache.
     CachedTokens {
         /// Share of the prompt tokens.
@@ -201,9 +196,7 @@ impl Warning {
                 "one event carries {tokens:.2} tokens on average, as with speculative decoding or a stream \
                  interval: ITL is per event, TPOT per token"
             ),
-            Warning::OutputLength { mean, requested } => {
-                format!("answers have {mean:.1} tokens on average where {requested:.1} were asked for")
-            }
+            Warning::OutputLength(length) => length.text() + &length.histogram(),
             Warning::CachedTokens { share, shared } => cached_tokens(*share, *shared),
             Warning::SentBefore { runs, latest } => sent_before(*runs, latest),
             Warning::OwnDocuments { task } => format!(
@@ -252,7 +245,7 @@ impl Warning {
             Warning::BufferedByProxy { .. } => "turn response buffering off in the proxy",
             Warning::Coalesced { .. } => "measure nearer to the server, or through fewer proxies",
             Warning::TokensPerEvent { .. } => "compare TPOT, not ITL, with runs that stream token by token",
-            Warning::OutputLength { .. } => "use --ignore-eos to have every answer as long as asked for",
+            Warning::OutputLength(_) => "use --ignore-eos to have every answer as long as asked for",
             Warning::CachedTokens { .. } | Warning::SentBefore { .. } => {
                 "restart the server, change --seed, or use --salt for a cold cache"
             }

@@ -37,7 +37,12 @@ impl Workers {
             Workers::Threads => {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
                 thread::Builder::new().name(name.to_owned()).spawn(move || {
-                    let _ = done.send(runtime.block_on(work));
+                    // After a panic, whoever waits hears of it when nothing of the work is left: last in, first out.
+                    let done = done;
+                    let runtime = runtime;
+                    let value = runtime.block_on(work);
+                    drop(runtime);
+                    let _ = done.send(value);
                 })?;
             }
         }

@@ -20,6 +20,10 @@ pub struct Splitter {
     at_start: bool,
     /// Most bytes of an event, its unfinished line included.
     max_event: usize,
+    /// Bytes that came in earlier calls.
+    fed: u64,
+    /// Where the data of the event begins that is under way.
+    data_at: u64,
 }
 
 /// One event.
@@ -29,6 +33,8 @@ pub struct Event<'a> {
     pub event: &'a [u8],
     /// The data lines, joined by LF.
     pub data: &'a [u8],
+    /// Where its data begins: bytes from the start of the stream.
+    pub at: u64,
 }
 
 /// An event over the size limit.
@@ -52,6 +58,8 @@ impl Splitter {
             after_cr: false,
             at_start: true,
             max_event,
+            fed: 0,
+            data_at: 0,
         }
     }
 
@@ -60,6 +68,7 @@ impl Splitter {
     /// # Errors
     /// When an event grows beyond the limit; the stream cannot be read on then.
     pub fn feed<'a>(&mut self, mut bytes: &'a [u8], mut sink: impl FnMut(Event<'_>)) -> Result<(), TooLarge> {
+        self.fed += bytes.len() as u64;
         if self.after_cr && !bytes.is_empty() {
             self.after_cr = false;
             bytes = bytes.strip_prefix(b"\n").unwrap_or(bytes);
@@ -68,6 +77,7 @@ impl Splitter {
         let mut held: Option<&'a [u8]> = None;
         while let Some(end) = memchr2(b'\n', b'\r', bytes) {
             let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
+            let line_end = self.fed - (rest.len() + 1) as u64;
             bytes = if bytes[end] == b'\r' {
                 self.after_cr = rest.is_empty();
                 rest.strip_prefix(b"\n").unwrap_or(rest)
@@ -75,13 +85,13 @@ impl Splitter {
                 rest
             };
             if self.partial.is_empty() {
-                self.line(line, &mut held, &mut sink);
+                self.line(line, line_end, &mut held, &mut sink);
             } else {
                 let mut whole = std::mem::take(&mut self.partial);
                 whole.extend_from_slice(line);
                 self.keep(&mut held);
                 let mut own = None;
-                self.line(&whole, &mut own, &mut sink);
+                self.line(&whole, line_end, &mut own, &mut sink);
                 self.keep(&mut own);
                 whole.clear();
                 self.partial = whole;
@@ -98,7 +108,7 @@ impl Splitter {
         let last = std::mem::take(&mut self.partial);
         let mut held = None;
         if !last.is_empty() {
-            self.line(&last, &mut held, &mut sink);
+            self.line(&last, self.fed, &mut held, &mut sink);
         }
         let unterminated = held.is_some() || 0 < self.data_lines;
         self.dispatch(held, &mut sink);
@@ -112,10 +122,11 @@ impl Splitter {
         Ok(())
     }
 
-    /// Takes one whole line without its end.
+    /// Takes one whole line without its end, which stands at `end`.
     fn line<'a>(
         &mut self,
         mut line: &'a [u8],
+        end: u64,
         held: &mut Option<&'a [u8]>,
         sink: &mut impl FnMut(Event<'_>),
     ) {
@@ -128,6 +139,7 @@ impl Splitter {
         } else if let Some(value) = field(line, b"data") {
             self.keep(held);
             if self.data_lines == 0 {
+                self.data_at = end - value.len() as u64;
                 *held = Some(value);
             } else {
                 self.append(value);
@@ -156,9 +168,9 @@ impl Splitter {
     /// Hands the event over that a blank line has ended, if it has data.
     fn dispatch(&mut self, held: Option<&[u8]>, sink: &mut impl FnMut(Event<'_>)) {
         if let Some(data) = held {
-            sink(Event { event: &self.event, data });
+            sink(Event { event: &self.event, data, at: self.data_at });
         } else if 0 < self.data_lines {
-            sink(Event { event: &self.event, data: &self.data });
+            sink(Event { event: &self.event, data: &self.data, at: self.data_at });
             self.data.clear();
             self.data_lines = 0;
         }
@@ -219,6 +231,25 @@ mod tests {
         ];
         for (stream, expected) in table {
             assert_eq!(data(&[stream.as_bytes()]), expected, "{stream:?}");
+        }
+    }
+
+    #[test]
+    fn an_event_tells_where_in_the_stream_its_data_begins() {
+        for end in ["\n", "\r\n", "\r"] {
+            let lines =
+                ["\u{feff}: ping", "", "data:1", "", "event: x", "data: 23", "data: 4", "", "data: 5"];
+            let text = lines.join(end);
+            let expected: Vec<u64> =
+                ["1", "23", "5"].map(|data| text.find(data).unwrap() as u64).into_iter().collect();
+            for piece in 1..=text.len() {
+                let (mut splitter, mut places) = (Splitter::new(100), Vec::new());
+                for bytes in text.as_bytes().chunks(piece) {
+                    splitter.feed(bytes, |event| places.push(event.at)).unwrap();
+                }
+                splitter.finish(|event| places.push(event.at));
+                assert_eq!(places, expected, "{end:?} {piece}");
+            }
         }
     }
 

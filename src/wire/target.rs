@@ -1,3 +1,4 @@
+use super::http_proxy::HttpProxy;
 use super::tls::{Tls, TlsError, Trust};
 use rustls::pki_types::ServerName;
 use std::fmt;
@@ -69,7 +70,9 @@ pub struct Target {
     port: u16,
     base_path: String,
     headers: Vec<(String, Secret)>,
-    api_key: Option<Secret>,
+    /// The Bearer token, and where it came from, in words.
+    api_key: Option<Box<(Secret, String)>>,
+    http_proxy: Option<Box<HttpProxy>>,
 }
 
 /// A target that cannot be used.
@@ -140,6 +143,7 @@ impl Target {
             base_path: url.path().trim_end_matches('/').to_owned(),
             headers: Vec::new(),
             api_key: None,
+            http_proxy: None,
         })
     }
 
@@ -182,13 +186,15 @@ impl Target {
         format!("{}{}{path}", self.origin(), without_doubled_version(&self.base_path, path))
     }
 
-    /// Sends `key` as the Bearer token.
+    /// Sends `key`, which came `from` there, as the Bearer token; a header `authorization` that was given goes before it.
     ///
     /// # Errors
     /// When it holds a control character.
-    pub fn with_api_key(mut self, key: Secret) -> Result<Self, TargetError> {
+    pub fn with_api_key(mut self, key: Secret, from: &str) -> Result<Self, TargetError> {
         check_value("authorization", key.expose())?;
-        self.api_key = Some(key);
+        if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization")) {
+            self.api_key = Some(Box::new((key, from.to_owned())));
+        }
         Ok(self)
     }
 
@@ -207,6 +213,43 @@ impl Target {
         check_value(name, value)?;
         self.headers.push((name.to_owned(), Secret::new(value)));
         Ok(self)
+    }
+
+    /// Goes through an HTTP proxy.
+    pub fn through(self, http_proxy: Option<HttpProxy>) -> Self {
+        Self { http_proxy: http_proxy.map(Box::new), ..self }
+    }
+
+    /// The HTTP proxy on the way.
+    pub fn http_proxy(&self) -> Option<&HttpProxy> {
+        self.http_proxy.as_deref()
+    }
+
+    /// Host and port that connections are opened to.
+    pub fn first_hop(&self) -> (&str, u16) {
+        self.http_proxy.as_ref().map_or((&self.host, self.port), |proxy| (proxy.host(), proxy.port()))
+    }
+
+    /// What stands before the path of a request: all of the URL where an HTTP proxy reads it.
+    pub fn request_base(&self) -> String {
+        if self.is_relayed() { self.base_url() } else { self.base_path.clone() }
+    }
+
+    /// What each request tells the HTTP proxy that relays it.
+    pub fn proxy_authorization(&self) -> Option<&Secret> {
+        self.http_proxy.as_ref().filter(|_| self.is_relayed()).and_then(|proxy| proxy.authorization())
+    }
+
+    /// What opens a way through the HTTP proxy, before TLS.
+    pub fn tunnel(&self) -> Option<Vec<u8>> {
+        let proxy = self.http_proxy.as_ref().filter(|_| self.tls.is_some())?;
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        Some(proxy.connect(&format!("{host}:{}", self.port)))
+    }
+
+    /// An HTTP proxy reads the requests themselves.
+    fn is_relayed(&self) -> bool {
+        self.http_proxy.is_some() && self.tls.is_none()
     }
 
     /// Host name or address, without brackets.
@@ -254,7 +297,12 @@ impl Target {
 
     /// The Bearer token.
     pub fn api_key(&self) -> Option<&Secret> {
-        self.api_key.as_ref()
+        self.api_key.as_ref().map(|key| &key.0)
+    }
+
+    /// Where the Bearer token came from, in words.
+    pub fn api_key_from(&self) -> Option<&str> {
+        self.api_key.as_ref().map(|key| key.1.as_str())
     }
 }
 
@@ -272,7 +320,7 @@ fn check_value(name: &str, value: &str) -> Result<(), TargetError> {
 }
 
 /// A URL as it may be shown: what stands before an `@` of its authority is cut.
-fn without_credentials(url: &str) -> String {
+pub(super) fn without_credentials(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let shown = match rest[..end].rfind('@') {
@@ -281,92 +329,4 @@ fn without_credentials(url: &str) -> String {
     };
     let shown = if scheme.is_empty() { shown } else { format!("{scheme}://{shown}") };
     shown.escape_debug().to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_base_url_is_taken_apart() {
-        let table = [
-            ("http://127.0.0.1:8000", "127.0.0.1:8000", ""),
-            ("127.0.0.1:8000/", "127.0.0.1:8000", ""),
-            ("http://proxy/pd/", "proxy", "/pd"),
-            ("http://proxy:443", "proxy:443", ""),
-            ("https://proxy:443", "proxy", ""),
-            ("https://proxy:80//", "proxy:80", ""),
-            ("http://[::1]:9", "[::1]:9", ""),
-            ("https://[::1]", "[::1]", ""),
-            ("https://10.0.0.5:8443/a/b/", "10.0.0.5:8443", "/a/b"),
-        ];
-        for (url, authority, path) in table {
-            let target = Target::parse(url).unwrap();
-            assert_eq!((target.authority().as_str(), target.base_path()), (authority, path), "{url}");
-        }
-    }
-
-    #[test]
-    fn a_url_that_cannot_be_used_is_refused_without_its_secret() {
-        for url in
-            ["http://", "ftp://x", "http://x:99999", "http://u:hunter2@x", "http://x/?hunter2", "https://-x"]
-        {
-            let error = Target::parse(url).unwrap_err().to_string();
-            assert!(!error.contains("u:hunter2"), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_pasted_url_reaches_the_endpoint_and_the_models() {
-        let (completions, chat) = ("/v1/completions", "/v1/chat/completions");
-        for (url, endpoint, base, models) in [
-            ("http://x", completions, "http://x", "http://x/v1/models"),
-            ("http://x/", completions, "http://x", "http://x/v1/models"),
-            ("http://x/v1", completions, "http://x", "http://x/v1/models"),
-            ("http://x/v1//", chat, "http://x", "http://x/v1/models"),
-            ("https://x/v1/completions", completions, "https://x", "https://x/v1/models"),
-            ("https://x/v1/chat/completions/", chat, "https://x", "https://x/v1/models"),
-            ("http://x/pd", completions, "http://x/pd", "http://x/pd/v1/models"),
-            ("http://x/pd/v1", completions, "http://x/pd", "http://x/pd/v1/models"),
-            ("http://x/pd/v1/completions", completions, "http://x/pd", "http://x/pd/v1/models"),
-            ("http://x/v1", "/completions", "http://x/v1", "http://x/v1/models"),
-            ("http://x/v11", completions, "http://x/v11", "http://x/v11/v1/models"),
-            ("http://x/v1/generate", "/v1/generate", "http://x", "http://x/v1/models"),
-        ] {
-            let target = Target::parse(url).unwrap().for_endpoint(endpoint).unwrap();
-            assert_eq!(
-                (target.base_url().as_str(), target.url("/v1/models").as_str()),
-                (base, models),
-                "{url}"
-            );
-        }
-        for (url, endpoint) in
-            [("http://x/v1/completions", chat), ("http://x/v1/chat/completions", completions)]
-        {
-            assert!(Target::parse(url).unwrap().for_endpoint(endpoint).is_err(), "{url}");
-        }
-    }
-
-    #[test]
-    fn https_believes_nobody_before_it_is_told_to() {
-        assert!(Target::parse("http://x").unwrap().tls().is_none());
-        let target = Target::parse("https://x").unwrap();
-        assert!(target.tls().unwrap().verified());
-        assert!(!target.trusting(&Trust::Anyone).unwrap().tls().unwrap().verified());
-    }
-
-    #[test]
-    fn a_header_cannot_break_the_request_apart() {
-        let target = || Target::parse("http://x").unwrap();
-        assert!(target().with_header("x-a", "b\r\nx-c: d").is_err());
-        assert!(target().with_header("x-a\r\n", "b").is_err());
-        assert!(target().with_header("", "b").is_err());
-        assert!(target().with_api_key(Secret::new("a\nb")).is_err());
-        assert!(target().with_header("x-a", "b c").is_ok());
-    }
-
-    #[test]
-    fn a_secret_does_not_print_itself() {
-        assert!(!format!("{:?}", Secret::new("hunter2")).contains("hunter2"));
-    }
 }

@@ -100,6 +100,13 @@ impl Custom {
         Ok(self.select(requests))
     }
 
+    /// The first line of `text`, from 1, that makes this request.
+    pub fn line_of(&self, text: &str, request: &Request, counter: &TokenCounter) -> Option<usize> {
+        let mut lines = text.split('\n').enumerate().filter(|(_, line)| !line.trim_ascii().is_empty());
+        let made = lines.find(|(_, line)| self.request(line, counter).is_ok_and(|made| made == *request));
+        made.map(|(at, _)| at + 1)
+    }
+
     /// vLLM seeds the generator, shuffles, and seeds it once more before it draws lines again.
     fn select(&self, mut requests: Vec<Request>) -> Vec<Request> {
         if self.order == Order::Shuffled {
@@ -220,6 +227,15 @@ mod tests {
             let custom = Custom { num_prompts: case.wanted, seed: case.seed, order, ..Custom::default() };
             assert_eq!(taken(&custom, case.lines), case.taken, "{} of {}", case.wanted, case.lines);
         }
+    }
+
+    #[test]
+    fn a_request_is_found_again_in_its_line() {
+        let text = "{\"prompt\": \"a\"}\n\n{\"prompt\": \"b\", \"output_tokens\": 3}\n";
+        let made = requests(&in_file_order(), text).unwrap();
+        let line = |request| in_file_order().line_of(text, request, &TokenCounter::Estimate);
+        assert_eq!((line(&made[0]), line(&made[1])), (Some(1), Some(3)));
+        assert_eq!(line(&Request { output_tokens: 4, ..made[1].clone() }), None);
     }
 
     #[test]

@@ -49,6 +49,10 @@ pub fn world(arguments: &[&str], workers: Workers, stdout: &Printed, stderr: &Pr
     Surroundings {
         arguments: ["pdbench"].iter().chain(arguments).map(|&word| word.to_owned()).collect(),
         environment: Box::new(|_| None),
+        resolver: Box::new(|host, port| {
+            let place = (host.to_owned(), port);
+            Box::pin(async move { Ok(tokio::net::lookup_host(place).await?.collect()) })
+        }),
         executable: PathBuf::from("pdbench"),
         wall_clock: Box::new(|| Timestamp::new(1_767_323_045, 6_000).unwrap().to_zoned(TimeZone::UTC)),
         host: Host { kernel: "test".to_owned(), cores: 2, memory_bytes: None },
@@ -65,9 +69,20 @@ pub fn world(arguments: &[&str], workers: Workers, stdout: &Printed, stderr: &Pr
 
 /// Runs a command line on the runtime that is there, its results under `output_dir`.
 pub async fn run_in(output_dir: &Path, arguments: &[&str], workers: Workers) -> Ran {
+    run_world(output_dir, arguments, workers, |_| {}).await
+}
+
+/// Runs a command line in a world that was made for it, its results under `output_dir`.
+pub async fn run_world(
+    output_dir: &Path,
+    arguments: &[&str],
+    workers: Workers,
+    change: impl FnOnce(&mut Surroundings),
+) -> Ran {
     let (stdout, stderr) = (Printed::default(), Printed::default());
     let mut world = world(arguments, workers, &stdout, &stderr);
     world.arguments.extend(["--output-dir".to_owned(), output_dir.display().to_string()]);
+    change(&mut world);
     let exit = pdbench::run(&mut world).await;
     Ran { exit, stdout: stdout.text(), stderr: stderr.text(), output_dir: output_dir.to_owned() }
 }

@@ -1,6 +1,7 @@
 //! A server that answers each request by a script: bytes, pauses, and an end. Raw TCP, so that it can do what no
 //! HTTP server would.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -20,6 +21,21 @@ pub enum Act {
     Reset,
     /// Keeps it open and says nothing more.
     Hang,
+    /// Closes the connection, and the server takes no other from here on.
+    Leave,
+    /// Sets virtual time forward, as when nobody got the processor meanwhile.
+    Jump(Duration),
+}
+
+/// What a server does besides playing its scripts.
+#[derive(Default)]
+pub struct Setup {
+    /// It begins again with the first script after the last.
+    pub again: bool,
+    /// What it answers to `GET /v1/models`; else it does not know the page.
+    pub models: Option<String>,
+    /// Where it listens; any free port where this is not said.
+    pub address: Option<SocketAddr>,
 }
 
 /// A server that plays its scripts in turn, one a request, the last one for all that follow.
@@ -32,6 +48,9 @@ pub struct ScriptServer {
 
 #[derive(Default)]
 struct Played {
+    /// The head of each request.
+    heads: Mutex<Vec<String>>,
+    left: tokio::sync::Notify,
     turns: AtomicUsize,
     ended: Mutex<Vec<Instant>>,
     changed: tokio::sync::Notify,
@@ -39,26 +58,32 @@ struct Played {
 
 impl ScriptServer {
     pub async fn start(scripts: Vec<Vec<Act>>) -> Self {
-        Self::playing(scripts, false).await
+        Self::playing(scripts, Setup::default()).await
     }
 
     /// A server that begins again with the first script after the last.
     pub async fn round_and_round(scripts: Vec<Vec<Act>>) -> Self {
-        Self::playing(scripts, true).await
+        Self::playing(scripts, Setup { again: true, ..Setup::default() }).await
     }
 
-    async fn playing(scripts: Vec<Vec<Act>>, again: bool) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    pub async fn playing(scripts: Vec<Vec<Act>>, setup: Setup) -> Self {
+        let address = setup.address.unwrap_or_else(|| "127.0.0.1:0".parse().unwrap());
+        let listener = TcpListener::bind(address).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let played = Arc::new(Played::default());
         let playing = Arc::clone(&played);
-        let scripts = Arc::new(scripts);
+        let scripts = Arc::new((scripts, setup));
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             loop {
-                let (connection, _) = listener.accept().await.unwrap();
-                connections.spawn(serve(connection, Arc::clone(&scripts), again, Arc::clone(&playing)));
+                let (connection, _) = tokio::select! {
+                    taken = listener.accept() => taken.unwrap(),
+                    () = playing.left.notified() => break,
+                };
+                connections.spawn(serve(connection, Arc::clone(&scripts), Arc::clone(&playing)));
             }
+            drop(listener);
+            while connections.join_next().await.is_some() {}
         });
         Self { url, played, task }
     }
@@ -74,6 +99,11 @@ impl ScriptServer {
         }
     }
 
+    /// The heads of the requests, in the order in which they came.
+    pub fn heads(&self) -> Vec<String> {
+        self.played.heads.lock().unwrap().clone()
+    }
+
     /// When each script that was played to its end had been.
     pub fn ended(&self) -> Vec<Instant> {
         self.played.ended.lock().unwrap().clone()
@@ -86,17 +116,23 @@ impl Drop for ScriptServer {
     }
 }
 
-async fn serve(mut connection: TcpStream, scripts: Arc<Vec<Vec<Act>>>, again: bool, played: Arc<Played>) {
+async fn serve(mut connection: TcpStream, scripts: Arc<(Vec<Vec<Act>>, Setup)>, played: Arc<Played>) {
+    let (scripts, Setup { again, models, .. }) = &*scripts;
     connection.set_nodelay(true).unwrap();
-    while let Some(method) = read_request(&mut connection).await {
-        if method == "GET" {
-            let answer = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
-            connection.write_all(answer).await.unwrap();
+    while let Some(head) = read_request(&mut connection).await {
+        played.heads.lock().unwrap().push(head.clone());
+        if head.starts_with("GET") {
+            let (status, body) = match models.as_ref().filter(|_| head.starts_with("GET /v1/models ")) {
+                Some(models) => ("200 OK", models.as_str()),
+                None => ("404 Not Found", ""),
+            };
+            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+            connection.write_all(answer.as_bytes()).await.unwrap();
             continue;
         }
         let turn = played.turns.fetch_add(1, Ordering::Relaxed);
         played.changed.notify_waiters();
-        let turn = if again { turn % scripts.len() } else { turn.min(scripts.len() - 1) };
+        let turn = if *again { turn % scripts.len() } else { turn.min(scripts.len() - 1) };
         for act in &scripts[turn] {
             match act {
                 Act::Write(bytes) => {
@@ -105,6 +141,11 @@ async fn serve(mut connection: TcpStream, scripts: Arc<Vec<Vec<Act>>>, again: bo
                     }
                 }
                 Act::Wait(time) => tokio::time::sleep(*time).await,
+                Act::Jump(time) => tokio::time::advance(*time).await,
+                Act::Leave => {
+                    played.left.notify_one();
+                    return;
+                }
                 Act::Close => return,
                 Act::Reset => {
                     socket2::SockRef::from(&connection).set_linger(Some(Duration::ZERO)).unwrap();
@@ -121,7 +162,7 @@ async fn serve(mut connection: TcpStream, scripts: Arc<Vec<Vec<Act>>>, again: bo
     }
 }
 
-/// Reads a whole request and gives its method; `None` when the client is gone.
+/// Reads a whole request and gives its head; `None` when the client is gone.
 async fn read_request(connection: &mut TcpStream) -> Option<String> {
     let mut bytes = Vec::new();
     let head_end = loop {
@@ -132,7 +173,7 @@ async fn read_request(connection: &mut TcpStream) -> Option<String> {
             return None;
         }
     };
-    let head = String::from_utf8_lossy(&bytes[..head_end]).to_lowercase();
+    let head = String::from_utf8_lossy(&bytes[..head_end]).into_owned();
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
     let whole = head_end + length.map_or(0, |length| length.trim().parse().unwrap());
     while bytes.len() < whole {
@@ -140,7 +181,7 @@ async fn read_request(connection: &mut TcpStream) -> Option<String> {
             return None;
         }
     }
-    Some(head.split(' ').next().unwrap().to_uppercase())
+    Some(head)
 }
 
 /// The head of a chunked event stream.

@@ -2,6 +2,7 @@
 
 use crate::common::script::{Act, ScriptServer, chunk, end, stream_head, token, usage_and_done, whole};
 use crate::program::{Program, serve};
+use pdbench::measure::Flag;
 
 fn raw(text: &str) -> Act {
     Act::Write(text.as_bytes().to_vec())
@@ -115,6 +116,10 @@ async fn a_target_that_cannot_be_used_is_told_before_the_load() {
 async fn wrong_usage_is_told_and_nothing_is_left() {
     for wrong in [
         &["--request-rate", "0"][..],
+        &["--request-rate", "-2"],
+        &["--repeat-d-times", "0"],
+        &["--repeat-d-times", "3,0"],
+        &["--max-head-bytes", "0"],
         &["--request-rate", "NaN"],
         &["--burstiness", "-1"],
         &["--max-concurrency", "0"],
@@ -124,6 +129,123 @@ async fn wrong_usage_is_told_and_nothing_is_left() {
     ] {
         let left = Program::new(&[&["serve"][..], wrong].concat()).run().await;
         assert_eq!(left.status, Some(2), "{wrong:?}: {}", left.stderr);
+        let named = ["want", "above 0", "in 1..", "help:"].iter().any(|word| left.stderr.contains(word));
+        assert!(named, "{wrong:?} names no range: {}", left.stderr);
         assert!(std::fs::read_dir(left.place.path()).unwrap().next().is_none(), "{wrong:?}");
     }
+}
+
+/// Oddities that are no failures: the run is valid, and says what it saw.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn oddities_of_a_whole_answer_are_warnings() {
+    let (a, done) = (token("a"), usage_and_done(4));
+    let last = token("a").replace("null", "\"length\"");
+    let rows: [(&str, Vec<&str>, &str); 4] = [
+        ("no [DONE]", vec![&a, &a, &a, &last], "ended without `[DONE]`"),
+        (
+            "data after [DONE]",
+            vec![&a, &a, &a, &a, &done, "data: {\"id\":\"a\",\"choices\":[]}\n\n"],
+            "went on after `[DONE]`",
+        ),
+        ("two [DONE]", vec![&a, &a, &a, &a, &done, "data: [DONE]\n\n"], "went on after `[DONE]`"),
+        ("no usage", vec![&a, &a, &a, &last, "data: [DONE]\n\n"], "came without usage"),
+    ];
+    for (name, chunks, says) in rows {
+        let server = ScriptServer::start(vec![whole(4), stream(&chunks), whole(4)]).await;
+        let left =
+            Program::new(&[&serve(&server.url, "20")[..], &["--max-concurrency", "1"]].concat()).run().await;
+        assert_eq!(left.status, Some(0), "{name}: {}", left.stdout);
+        let words = left.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains(says), "{name}: {}", left.stdout);
+        let records = left.records();
+        assert!(
+            records.len() == 20 && records.iter().all(|record| record.is_ok() && record.output_tokens == 4),
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_key_that_is_refused_is_named_by_its_place_and_shown_nowhere() {
+    let server = ScriptServer::start(vec![plain("403 Forbidden", "not canary-4711")]).await;
+    let mut arguments = serve(&server.url, "5");
+    arguments.truncate(arguments.iter().position(|word| *word == "--probe").unwrap());
+    let mut program = Program::new(&arguments);
+    program.command.env("OPENAI_API_KEY", "canary-4711");
+    let left = program.run().await;
+    assert_eq!(left.status, Some(3), "{}", left.stderr);
+    assert!(left.stderr.contains("the API key (from OPENAI_API_KEY)"), "{}", left.stderr);
+    assert!(!left.stderr.contains("canary") && left.stdout.is_empty());
+    assert!(std::fs::read_dir(left.place.path()).unwrap().next().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn too_few_open_files_are_told_with_the_number_that_is_needed() {
+    let server = ScriptServer::start(vec![whole(4)]).await;
+    for (count, need) in [("500", 564), ("140", 204)] {
+        let arguments = [&serve(&server.url, "1000")[..], &["--max-concurrency", count]].concat();
+        let left = Program::by_shell("ulimit -n 200", &arguments).run().await;
+        assert_eq!(left.status, Some(3), "{}", left.stderr);
+        assert!(left.stderr.contains(&format!("`ulimit -n {need}`")), "{}", left.stderr);
+        assert!(left.stderr.contains("may have 200"), "{}", left.stderr);
+    }
+    assert!(server.heads().iter().all(|head| head.starts_with("GET")), "something was sent");
+    let arguments = [&serve(&server.url, "200")[..], &["--max-concurrency", "130"]].concat();
+    let left = Program::by_shell("ulimit -n 200", &arguments).run().await;
+    assert_eq!(left.status, Some(0), "{}{}", left.stdout, left.stderr);
+}
+
+/// An open loop, of which nobody can say before how many connections it takes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn open_files_that_run_out_in_mid_run_are_a_fault_of_the_client() {
+    let slow = [vec![Act::Wait(std::time::Duration::from_millis(800))], whole(4)].concat();
+    let server = ScriptServer::start(vec![slow]).await;
+    let arguments = [&serve(&server.url, "150")[..], &["--rate", "1000", "--max-error-rate", "1"]].concat();
+    let left = Program::by_shell("ulimit -n 64", &arguments).run().await;
+    assert_eq!(left.status, Some(1), "{}{}", left.stdout, left.stderr);
+    let records = left.records();
+    let ports = records.iter().filter(|record| record.outcome.word() == "client_ports").count();
+    let ok = records.iter().filter(|record| record.is_ok()).count();
+    assert!(0 < ports && 0 < ok && ports + ok == 150, "{ports} {ok}");
+    assert!(
+        left.stdout.starts_with("INVALID") && left.stdout.contains("ran out of ports"),
+        "{}",
+        left.stdout
+    );
+    assert!(left.run_file().summary.is_some() && left.directory().join("report.html").is_file());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_kept_alive_connection_that_was_closed_is_opened_again_once() {
+    let closes = vec![Act::Close];
+    let server = ScriptServer::start(vec![whole(4), closes.clone(), whole(4)]).await;
+    let left =
+        Program::new(&[&serve(&server.url, "20")[..], &["--max-concurrency", "1"]].concat()).run().await;
+    assert_eq!(left.status, Some(0), "{}{}", left.stdout, left.stderr);
+    let flagged = left.records().iter().filter(|record| record.flags.contains_key(&Flag::StaleRetry)).count();
+    assert_eq!(flagged, 1);
+    // A server that does it twice in a row has failed.
+    let server = ScriptServer::start(vec![whole(4), closes.clone(), closes, whole(4)]).await;
+    let left =
+        Program::new(&[&serve(&server.url, "20")[..], &["--max-concurrency", "1"]].concat()).run().await;
+    let records = left.records();
+    assert_eq!((left.status, records[1].outcome.word()), (Some(0), "stale_conn"), "{}", left.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_proxy_in_the_environment_is_not_used_unless_asked_for() {
+    let server = ScriptServer::start(vec![whole(4)]).await;
+    let run = async |arguments: &[&str]| {
+        let mut program = Program::new(&[&serve(&server.url, "5")[..], arguments].concat());
+        for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "ALL_PROXY"] {
+            program.command.env(name, "http://127.0.0.1:1");
+        }
+        program.command.env_remove("no_proxy").env_remove("NO_PROXY");
+        program.run().await
+    };
+    let left = run(&[]).await;
+    assert_eq!(left.status, Some(0), "{}", left.stderr);
+    let left = run(&["--http-proxy", "env"]).await;
+    assert_eq!(left.status, Some(3), "{}", left.stderr);
+    assert!(left.stderr.contains("through the HTTP proxy http://127.0.0.1:1"), "{}", left.stderr);
 }

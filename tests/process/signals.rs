@@ -1,11 +1,13 @@
 //! Signals: what they stop, what is kept, and the exit status.
 
 use crate::common::script::{Act, ScriptServer, chunk, end, stream_head, token, usage_and_done, whole};
-use crate::program::{Left, Program, serve};
+use crate::program::{Left, Program, run_directory, serve};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::io::{BufRead, BufReader};
-use std::process::Child;
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 fn send(signal: Signal, child: &Child) {
@@ -74,4 +76,37 @@ async fn after_one_interrupt_answers_in_flight_come_to_their_end() {
     let records = left.records();
     assert!((4..=8).contains(&records.len()), "{}", records.len());
     assert!(records.iter().all(|record| record.is_ok()), "{}", left.stdout);
+}
+
+/// A socket whose other end reads nothing and which has no room left: whoever prints waits.
+fn full() -> (UnixStream, OwnedFd) {
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    while ours.write(&[b'.'; 4096]).is_ok() {}
+    ours.set_nonblocking(false).unwrap();
+    (theirs, ours.into())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_third_signal_ends_a_program_that_cannot_finish_and_the_journal_stays() {
+    let server = ten_then_silence().await;
+    let arguments = [&serve(&server.url, "40")[..], &["--max-concurrency", "4"]].concat();
+    let (_unread, stdout) = full();
+    let mut program = Program::new(&arguments);
+    let mut child = program.command.stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
+    server.turns(14).await;
+    send(Signal::SIGINT, &child);
+    child = said("stopping: ", child).await;
+    send(Signal::SIGTERM, &child);
+    // All files are there; what is left is to print, and nobody reads.
+    let report =
+        || run_directory(program.place.path()).is_some_and(|place| place.join("report.html").is_file());
+    while !report() {
+        tokio::task::yield_now().await;
+    }
+    assert!(child.try_wait().unwrap().is_none(), "it did not wait for its reader");
+    send(Signal::SIGINT, &child);
+    let left = Left::of(child, program.place).await;
+    assert_eq!(left.status, Some(130));
+    assert_eq!(left.records().len(), 14);
 }

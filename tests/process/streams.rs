@@ -3,6 +3,7 @@
 use crate::common::script::{ScriptServer, whole};
 use crate::program::{Left, Program, serve};
 use std::fs::OpenOptions;
+use std::io::Read;
 use std::process::Stdio;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -36,4 +37,43 @@ async fn lines_fit_80_columns_and_carry_no_colour_into_a_pipe() {
     assert!(!left.stdout.contains('\u{1b}') && !left.stderr.contains('\u{1b}'));
     let long: Vec<&str> = left.stdout.lines().filter(|line| 80 < line.chars().count()).collect();
     assert_eq!(long, Vec::<&str>::new());
+}
+
+/// What the program writes to a terminal as its standard output.
+async fn shown(arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String) {
+    let mut program = Program::new(arguments);
+    program.command.envs(environment.iter().copied());
+    let nix::pty::OpenptyResult { master, slave } = nix::pty::openpty(None, None).unwrap();
+    let child = program.command.stdout(Stdio::from(slave)).stderr(Stdio::piped()).spawn().unwrap();
+    // The command holds an end of the terminal of its own.
+    drop(program.command);
+    let reading = tokio::task::spawn_blocking(move || {
+        let (mut master, mut bytes, mut buffer) = (std::fs::File::from(master), Vec::new(), [0; 4096]);
+        // The last reader of a terminal gets an error where a pipe has its end.
+        while let Ok(count @ 1..) = master.read(&mut buffer) {
+            bytes.extend_from_slice(&buffer[..count]);
+        }
+        String::from_utf8(bytes).unwrap()
+    });
+    let left = Left::of(child, program.place).await;
+    (left.status, reading.await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_terminal_gets_colours_unless_the_environment_says_no() {
+    let server = ScriptServer::start(vec![whole(4)]).await;
+    let arguments = serve(&server.url, "20");
+    let (status, coloured) = shown(&arguments, &[("NO_COLOR", "")]).await;
+    assert!(status == Some(0) && coloured.contains("\u{1b}["), "{coloured}");
+    let (status, plain) = shown(&arguments, &[("NO_COLOR", "1")]).await;
+    assert!(status == Some(0) && plain.contains("VALID") && !plain.contains('\u{1b}'), "{plain}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn without_a_terminal_there_is_no_bar_and_no_carriage_return() {
+    let server = ScriptServer::start(vec![whole(4)]).await;
+    let left = Program::new(&serve(&server.url, "20")).run().await;
+    assert_eq!(left.status, Some(0));
+    assert!(!left.stderr.contains('\r') && !left.stdout.contains('\r'), "{}", left.stderr);
+    assert!(left.stderr.contains("results go to "), "{}", left.stderr);
 }

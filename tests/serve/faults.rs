@@ -4,7 +4,7 @@
 use crate::common::run_in;
 use crate::common::script::{Act, ScriptServer, chunk, end, stream_head, token, usage_and_done, whole};
 use pdbench::Exit;
-use pdbench::measure::{EndedIn, Flag, Outcome, RequestRecord, Summary};
+use pdbench::measure::{EndedIn, Flag, Outcome, OutputTokensSource, Reason, RequestRecord, Summary, Warning};
 use pdbench::runtime::Workers;
 use std::time::Duration;
 use tempfile::tempdir;
@@ -156,11 +156,15 @@ async fn malformed_events_are_told_and_the_rest_is_drained() {
         (vec![a.as_str(), "data: 17\n\n", &rest], Outcome::BadJson, 1, "`17`"),
     ];
     for (chunks, outcome, events, says) in table {
+        let place = format!("event at byte {} of the body", a.len() + "data: ".len());
+        let (_, records, _, _) = run(stream(&chunks), &[]).await;
+        assert!(records[2].error.as_ref().unwrap().contains(&place), "{:?}", records[2].error);
         meets(says, stream(&chunks), &[], expect(outcome, EndedIn::End, events, says)).await;
     }
     let mut invalid = vec![stream_head(), Act::Write(b"d\r\ndata: {\"\xff\"}\n\r\n".to_vec())];
     invalid.extend([chunk("\n"), chunk(&usage_and_done(4)), end()]);
-    meets("UTF-8", invalid, &[], expect(Outcome::BadUtf8, EndedIn::End, 0, "invalid UTF-8 at byte 2")).await;
+    let says = "event at byte 6 of the body: invalid UTF-8 at byte 2";
+    meets("UTF-8", invalid, &[], expect(Outcome::BadUtf8, EndedIn::End, 0, says)).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -171,6 +175,10 @@ async fn what_is_too_large_or_encoded_is_refused() {
     meets("event", big_event, &limits, expect(Outcome::TooLarge, EndedIn::FirstToken, 0, "2000 bytes")).await;
     let head = vec![raw(&format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "y".repeat(70_000)))];
     meets("head", head, &[], expect(Outcome::TooLarge, EndedIn::Headers, 0, "head of more than 65536")).await;
+    let limits = ["--max-head-bytes", "500"];
+    let head = vec![raw(&format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "y".repeat(600)))];
+    let short = expect(Outcome::TooLarge, EndedIn::Headers, 0, "head of more than 500");
+    meets("head over another limit", head, &limits, short).await;
     let limits = ["--max-body-bytes", "1000"];
     let comments = format!(": {}\n", "z".repeat(100));
     let mut body = vec![stream_head()];
@@ -180,6 +188,56 @@ async fn what_is_too_large_or_encoded_is_refused() {
         .await;
     let gzip = plain("200 OK", "content-encoding: gzip\r\n", "data: [DONE]\n\n");
     meets("gzip", gzip, &[], expect(Outcome::BadEncoding, EndedIn::End, 0, "`gzip`")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_request_asks_for_no_encoding() {
+    let server = ScriptServer::start(vec![whole(4)]).await;
+    let place = tempdir().unwrap();
+    let base = ["serve", "--base-url", &server.url, "--dataset-name", "sonnet", "--model", "m"];
+    let ran = run_in(place.path(), &[&base[..], &["--num-prompts", "3"]].concat(), Workers::Local).await;
+    assert_eq!(ran.main_records().len(), 3);
+    let heads: Vec<String> = server.heads().into_iter().filter(|head| head.starts_with("POST")).collect();
+    assert_eq!(heads.len(), 4);
+    assert!(heads.iter().all(|head| head.contains("\r\naccept-encoding: identity\r\n")), "{heads:?}");
+}
+
+/// The event of an answer's last token, without any usage after it.
+fn finish() -> String {
+    token("x").replace("null", "\"length\"") + "data: [DONE]\n\n"
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_without_usage_are_counted_by_their_events() {
+    let (a, last) = (token("x"), finish());
+    let (exit, records, summary, _) = run(stream(&[&a, &a, &a, &last]), &[]).await;
+    assert_eq!((exit, records[2].outcome, records[2].output_tokens), (Exit::Valid, Outcome::Ok, 4));
+    assert_eq!(records[2].output_tokens_source, OutputTokensSource::Events);
+    assert!(summary.warnings.contains(&Warning::NoUsage { requests: 1, of: 20 }), "{:?}", summary.warnings);
+}
+
+#[tokio::test(start_paused = true)]
+async fn token_counts_that_contradict_one_another_make_the_run_invalid() {
+    let (a, two) = (token("x"), usage_and_done(2));
+    // Four events with text, and a usage of two; five tokens where four were asked for.
+    for (chunks, flags) in [
+        (vec![&a[..], &a, &a, &a, &two], &[][..]),
+        (vec![&a[..], &a, &a, &a, &a, &usage_and_done(5)], &["--ignore-eos"]),
+    ] {
+        let mut scripts = vec![whole(4); 2];
+        scripts.extend([stream(&chunks), whole(4)]);
+        let server = ScriptServer::start(scripts).await;
+        let place = tempdir().unwrap();
+        let base = ["serve", "--base-url", &server.url, "--dataset-name", "sonnet", "--model", "m"];
+        let shape =
+            ["--probe", "none", "--sonnet-output-len", "4", "--num-prompts", "20", "--max-concurrency", "1"];
+        let ran = run_in(place.path(), &[&base[..], &shape, flags].concat(), Workers::Local).await;
+        let records = ran.main_records();
+        assert!(records[2].is_ok() && records[2].flags.contains_key(&Flag::Mismatch), "{:?}", records[2]);
+        assert_eq!(ran.exit, Exit::Invalid, "{}", ran.stdout);
+        let reasons = ran.run_file().summary.unwrap().validity.reasons;
+        assert_eq!(reasons, [Reason::TokenMismatch { requests: 1, of: 20 }]);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -299,6 +357,7 @@ async fn answers_of_another_length_are_told_and_count_when_that_was_asked_for() 
         assert_eq!(ran.exit, exit, "{}", ran.stdout);
         let said = "answers have 4.0 tokens on average where 8.0 were asked for";
         assert_eq!(ran.stdout.matches("4.0 tokens").count(), 1, "{}", ran.stdout);
-        assert!(ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ").contains(said), "{}", ran.stdout);
+        let words = ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains(said) && words.contains("4 of 50-74 %"), "{}", ran.stdout);
     }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod answers;
+mod client;
 mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
@@ -11,7 +12,9 @@ mod direct;
 mod embedded;
 mod faults;
 mod front;
+mod http_proxy;
 mod patience;
+mod preflight;
 mod refusals;
 mod results;
 mod secrets;

@@ -84,6 +84,20 @@ async fn a_connection_closed_between_requests_is_opened_again_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_was_sent_twice_is_late_from_its_first_send_on() {
+    // It takes the second request half a second to find out that the connection had been closed.
+    let closes = vec![Act::Wait(Duration::from_millis(500)), Act::Close];
+    let scripts = vec![whole(3), closes, whole(3)];
+    let (exit, records, stderr) = load(scripts, &["--num-prompts", "2", "--rate", "1"]).await;
+    assert_eq!(exit, Exit::Valid, "{stderr}");
+    let record = &records[1];
+    assert_eq!(record.flags.get(&Flag::StaleRetry), Some(&1));
+    assert!(record.sent.unwrap() - record.scheduled <= Duration::from_millis(2));
+    let ttft = record.events.first().unwrap() - record.sent.unwrap();
+    assert!((500..510).contains(&ttft.as_millis()), "{ttft:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_dies_with_a_request_is_not_asked_again() {
     let dies = vec![Act::Wait(Duration::from_secs(30)), Act::Close];
     let scripts = vec![whole(3), dies, whole(3)];

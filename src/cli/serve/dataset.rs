@@ -20,6 +20,12 @@ pub(super) struct DatasetArgs {
     /// `prompt` or `messages` and perhaps `output_tokens`; a JSON list of conversations for sharegpt
     #[arg(long, value_name = "FILE")]
     dataset_path: Option<PathBuf>,
+    /// What the file's SHA-256 has to be, in hexadecimal; another file is refused
+    #[arg(long, value_name = "HEX", value_parser = sha256)]
+    pub(super) dataset_sha256: Option<String>,
+    /// Send requests that are longer than the model takes (max_model_len of /v1/models), instead of refusing them
+    #[arg(long)]
+    pub(super) skip_length_check: bool,
     /// Requests to send [default: 1000; 200 to the embedded cluster]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(super) num_prompts: Option<usize>,
@@ -100,6 +106,10 @@ impl DatasetArgs {
     }
 
     fn random(self, num_prompts: usize, seed: u32, endpoint: Endpoint) -> Result<DatasetPlan, Error> {
+        if self.dataset_sha256.is_some() {
+            return Err(usage("--dataset-sha256 with dataset random: there is no file to check")
+                .help("leave it out; the same seed makes the same prompts"));
+        }
         if self.random_token_ids && endpoint == Endpoint::Chat {
             return Err(usage("--random-token-ids with a chat: only completions take token ids")
                 .help("leave it out, or use --backend openai"));
@@ -169,4 +179,11 @@ impl DatasetArgs {
         };
         Ok(DatasetPlan::Custom { path, custom })
     }
+}
+
+/// A SHA-256 in hexadecimal, in small letters.
+fn sha256(text: &str) -> Result<String, String> {
+    let sum = text.trim().to_ascii_lowercase();
+    let fits = sum.len() == 64 && sum.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if fits { Ok(sum) } else { Err("want the 64 hexadecimal digits that `sha256sum FILE` prints".to_owned()) }
 }

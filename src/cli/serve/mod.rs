@@ -118,6 +118,8 @@ impl ServeArgs {
         if let Some(url) = self.repeat.target_url()?.filter(|_| !self.target.has_place()) {
             self.target.base_url = Some(url);
         }
+        self.target.find_proxy(outside)?;
+        self.check_way()?;
         let nodes = self.repeat.nodes();
         let Some(batches) = self.repeat.batches(&self.target, api_key)? else {
             if !nodes.is_empty() && !self.target.is_named() {
@@ -143,6 +145,21 @@ impl ServeArgs {
         Ok(Plan::Repeat(Box::new(RepeatPlan { serve, times, prompts, settle, ramp, way })))
     }
 
+    /// An HTTP proxy stands before one target outside, and before nothing else.
+    fn check_way(&self) -> Result<(), Error> {
+        let help = "leave --http-proxy out";
+        match self.target.is_proxied() {
+            true if !self.target.is_named() || self.sim.is_some() => {
+                Err(usage("--http-proxy with the embedded cluster: nothing stands between").help(help))
+            }
+            true if self.repeat.goes_to_instances() => {
+                Err(usage("--http-proxy is for one target, and these requests go to instances, too")
+                    .help(help))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What the flags of a load mean together.
     pub(super) fn plan(self, api_key: Option<&str>) -> Result<ServePlan, Error> {
         let embedded = self.sim.is_some() || !self.target.is_named();
@@ -158,6 +175,8 @@ impl ServeArgs {
         let seed = self.arrivals.seed;
         let num_prompts = self.dataset.num_prompts.unwrap_or(if embedded { 200 } else { 1000 });
         let (arrivals, burstiness) = self.arrivals.process(embedded)?;
+        let (dataset_sha256, skip_length_check) =
+            (self.dataset.dataset_sha256.clone(), self.dataset.skip_length_check);
         let dataset = self.dataset.plan(embedded, num_prompts, seed, self.target.api())?;
         let config = Config {
             topology: self.sim.unwrap_or_default(),
@@ -182,6 +201,8 @@ impl ServeArgs {
             // Random tokens end an answer at random; `vllm bench serve` does not let them either.
             ignore_eos: self.sampling.ignore_eos || matches!(dataset, DatasetPlan::Random(_)),
             dataset,
+            dataset_sha256,
+            skip_length_check,
             tokenizer,
             arrivals,
             burstiness,

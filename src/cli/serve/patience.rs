@@ -1,4 +1,4 @@
-use crate::cli::{seconds, seconds_or_zero};
+use crate::cli::{at_least_one, seconds, seconds_or_zero};
 use crate::load::{ReadLimits, Timeouts};
 use clap::Args;
 use std::time::Duration;
@@ -25,11 +25,15 @@ pub(in crate::cli) struct PatienceArgs {
     /// Time for the requests in flight when sending ends early, by --max-duration or too many failures, seconds
     #[arg(long, default_value = "30", value_name = "SECONDS", value_parser = seconds_or_zero)]
     drain_timeout: Duration,
+    /// Largest head of an answer (status line and headers), bytes
+    #[arg(long, default_value_t = ReadLimits::default().response.head, value_name = "BYTES", value_parser = at_least_one)]
+    max_head_bytes: usize,
     /// Largest event of a stream, bytes
-    #[arg(long, default_value_t = ReadLimits::default().event, value_name = "BYTES")]
+    #[arg(long, default_value_t = ReadLimits::default().event, value_name = "BYTES", value_parser = at_least_one)]
     max_event_bytes: usize,
     /// Largest body of an answer, bytes
-    #[arg(long, default_value_t = ReadLimits::default().response.body, value_name = "BYTES")]
+    #[arg(long, default_value_t = ReadLimits::default().response.body, value_name = "BYTES",
+        value_parser = clap::value_parser!(u64).range(1..))]
     max_body_bytes: u64,
 }
 
@@ -46,7 +50,7 @@ impl PatienceArgs {
 
     pub(in crate::cli) fn read_limits(&self) -> ReadLimits {
         let mut limits = ReadLimits { event: self.max_event_bytes, ..ReadLimits::default() };
-        limits.response.body = self.max_body_bytes;
+        (limits.response.head, limits.response.body) = (self.max_head_bytes, self.max_body_bytes);
         limits
     }
 }

@@ -89,6 +89,11 @@ impl RepeatArgs {
         prefill.chain(decode).chain(proxy).collect()
     }
 
+    /// True when requests go to more than the one target.
+    pub(super) fn goes_to_instances(&self) -> bool {
+        self.direct || !self.repeat_d_times.is_empty() || self.expect_replicas.is_some()
+    }
+
     /// The URL of the run's target, where these flags name it.
     pub(super) fn target_url(&self) -> Result<Option<String>, Error> {
         let repeats = !self.repeat_d_times.is_empty() || (self.direct && !self.through_proxy);

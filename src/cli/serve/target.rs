@@ -1,6 +1,6 @@
 use crate::cli::{Outside, usage};
 use crate::command::{Error, SimPlan, TargetPlan, TokenizerPlan, TrustPlan};
-use crate::wire::{Endpoint, Secret, Target, TargetError};
+use crate::wire::{Endpoint, HttpProxy, Secret, Target, TargetError};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -26,6 +26,12 @@ pub(in crate::cli) struct TargetArgs {
     /// Accept any certificate under https; the result says so
     #[arg(long)]
     insecure: bool,
+    /// HTTP proxy on the way to a target outside: none, env (http_proxy, https_proxy, all_proxy and no_proxy of the
+    /// environment) or http://HOST:PORT. An https target is reached through it by CONNECT
+    #[arg(long, default_value = "none", value_name = "none|env|URL")]
+    http_proxy: String,
+    #[arg(skip)]
+    through: Option<HttpProxy>,
     /// Path of the requests [default: /v1/completions, or /v1/chat/completions with openai-chat]
     #[arg(long, value_name = "PATH")]
     endpoint: Option<String>,
@@ -106,6 +112,43 @@ impl TargetArgs {
         match &self.api_key_file {
             Some(file) => (outside.key_file)(file).map(Some),
             None => Ok((outside.variable)("OPENAI_API_KEY")),
+        }
+    }
+
+    /// Finds out which HTTP proxy stands before the target. What was typed is read here and not by the parser of flags,
+    /// which would show it with what is secret in it.
+    pub(super) fn find_proxy(&mut self, outside: &Outside<'_>) -> Result<(), Error> {
+        let target = Target::parse(&self.url()).map_err(wrong)?;
+        let found = match self.http_proxy.as_str() {
+            "none" => Ok(None),
+            "env" => {
+                let tls = target.tls().is_some();
+                HttpProxy::from_environment(tls, target.host(), target.port(), outside.variable)
+            }
+            url => HttpProxy::parse(url).map(Some),
+        };
+        let help = "want none, env or http://HOST:PORT; `env` looks at http_proxy, https_proxy, all_proxy and no_proxy";
+        self.through =
+            found.map_err(|error| usage("the HTTP proxy cannot be used").caused_by(error).help(help))?;
+        let typed = self.through.as_ref().filter(|_| self.http_proxy != "env");
+        match typed.and_then(HttpProxy::authorization) {
+            Some(_) => Err(usage("credentials of an HTTP proxy do not belong on a command line").help(
+                "put the URL into http_proxy, or https_proxy for https targets, and use `--http-proxy env`",
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// True when a proxy stands before the target.
+    pub(super) fn is_proxied(&self) -> bool {
+        self.through.is_some()
+    }
+
+    /// Where the API key comes from, in words.
+    fn api_key_from(&self) -> String {
+        match &self.api_key_file {
+            Some(file) => format!("--api-key-file {}", file.display()),
+            None => "OPENAI_API_KEY".to_owned(),
         }
     }
 
@@ -217,8 +260,9 @@ impl TargetArgs {
         })
     }
 
-    fn remote(&self, path: &str, api_key: Option<&str>) -> Result<Target, Error> {
-        let url = self.base_url.clone().unwrap_or_else(|| {
+    /// The target's base URL.
+    fn url(&self) -> String {
+        self.base_url.clone().unwrap_or_else(|| {
             let host = self.host.as_deref().unwrap_or("127.0.0.1");
             let host = if host.contains(':') && !host.starts_with('[') {
                 format!("[{host}]")
@@ -226,8 +270,11 @@ impl TargetArgs {
                 host.to_owned()
             };
             format!("http://{host}:{}", self.port.unwrap_or(8000))
-        });
-        self.reached_at(&url, path, api_key)
+        })
+    }
+
+    fn remote(&self, path: &str, api_key: Option<&str>) -> Result<Target, Error> {
+        Ok(self.reached_at(&self.url(), path, api_key)?.through(self.through.clone()))
     }
 
     /// Another place, dressed like the target.
@@ -239,7 +286,7 @@ impl TargetArgs {
         let target = Target::parse(url).and_then(|target| target.for_endpoint(path)).map_err(wrong)?;
         let target = self.dressed(target)?;
         match api_key.filter(|key| !key.is_empty()) {
-            Some(key) => target.with_api_key(Secret::new(key)).map_err(|_| {
+            Some(key) => target.with_api_key(Secret::new(key), &self.api_key_from()).map_err(|_| {
                 usage("the API key holds a control character").help("want one line of plain text")
             }),
             None => Ok(target),

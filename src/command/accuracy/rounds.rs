@@ -3,6 +3,7 @@
 use super::AccuracyPlan;
 use super::asking::{Arm, Asker};
 use crate::accuracy::unanswered;
+use crate::command::ending::ended_early;
 use crate::command::serve::Reached;
 use crate::command::{Error, Exit, Surroundings, preflight, progress};
 use crate::load::{Ending, Live, Load, Pass, PassReport, Prepared, Sink};
@@ -36,7 +37,7 @@ impl Rounds<'_> {
     ) -> Result<PassReport, Error> {
         let mut whole: Option<PassReport> = None;
         for attempt in 1..=self.plan.max_retries + 1 {
-            load.flush().await.map_err(died)?;
+            load.flush().await.map_err(ended_early)?;
             let records = heard.so_far();
             let wanted = self.wanted(&records, attempt);
             if wanted.is_empty() {
@@ -52,7 +53,7 @@ impl Rounds<'_> {
                 if stopped {
                     break;
                 }
-                load.flush().await.map_err(died)?;
+                load.flush().await.map_err(ended_early)?;
                 if let Some(record) = heard.so_far().last().filter(|record| hopeless(record)) {
                     return Err(preflight::refusal(reached.client(), &self.plan.serve.path, record).await);
                 }
@@ -184,16 +185,15 @@ impl Rounds<'_> {
             pass.schedule = schedule;
         }
         let sending = load.pass(pass, world.interrupt.signal());
-        match self.plan.serve.progress && 1 < planned {
+        let (report, fault) = match self.plan.serve.progress && 1 < planned {
             true => progress::shown(sending, planned, live, world).await,
-            false => sending.await,
+            false => (sending.await, None),
+        };
+        if let Some(fault) = fault {
+            world.note(&format!("warning: {fault}\n"));
         }
-        .map_err(died)
+        report.map_err(ended_early)
     }
-}
-
-fn died(error: std::io::Error) -> Error {
-    Error::new(Exit::Aborted, "the load ended early").caused_by(error)
 }
 
 /// The records of the run so far, beside the journal.

@@ -59,7 +59,7 @@ impl Bench<'_> {
         let super::RepeatWay::Direct { store_metrics: Some(target), .. } = &self.plan.way else {
             return None;
         };
-        let address = super::preflight::resolve(target).await.ok()?.into_iter().next()?;
+        let address = super::preflight::resolve(target, self.world).await.ok()?.into_iter().next()?;
         let path = match target.base_path() {
             "" => "/metrics",
             path => path,

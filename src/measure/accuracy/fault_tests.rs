@@ -227,7 +227,7 @@ fn a_slow_client_spoils_no_answer_but_a_fault_of_our_own_does() {
     assert_eq!(Summary::of(&late).validity.reasons, []);
     let mut internal = asked(|_, _| ());
     internal.records[7].outcome = Outcome::Internal;
-    assert_eq!(Summary::of(&internal).validity.reasons, [Reason::Internal { requests: 1 }]);
+    assert_eq!(Summary::of(&internal).validity.reasons, [Reason::Internal { requests: 1, parts: vec![] }]);
 }
 
 #[test]

@@ -101,6 +101,9 @@ fn target(manifest: &Manifest) -> Vec<(&'static str, Html)> {
         ("Topology", or(target.topology.as_ref(), "not known")),
         ("Simulated", Html::of(if target.simulated { "yes" } else { "no" })),
     ];
+    if let Some(url) = &target.http_proxy {
+        rows.insert(1, ("Through the HTTP proxy", Html::of(&plain(url))));
+    }
     if let Some(verified) = target.tls_verified {
         let words = if verified { "checked" } else { "not checked (--insecure)" };
         rows.insert(1, ("Server’s certificate", Html::of(words)));

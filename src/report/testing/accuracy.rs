@@ -78,8 +78,8 @@ fn arm(strict: usize, flexible: usize, errors: usize) -> ArmResult {
         mean_output_tokens: Some(21.5),
         trend: Some(Trend { windows: vec![(2, 2), (1, 2), (2, 3), (0, 0)], p_falling: 0.31 }),
         by_length: vec![
-            LengthBin { bytes: (20, 40), right: 3, of: 4 },
-            LengthBin { bytes: (41, 90), right: 2, of: 4 },
+            PromptLengthBin { bytes: (20, 40), right: 3, of: 4 },
+            PromptLengthBin { bytes: (41, 90), right: 2, of: 4 },
         ],
     }
 }

@@ -107,7 +107,10 @@ pub fn head_with(
             bytes.extend_from_slice(part.as_bytes());
         }
     };
-    line(&format!("POST {}{path} HTTP/1.1\r\nhost", target.base_path()), &target.authority());
+    line(&format!("POST {}{path} HTTP/1.1\r\nhost", target.request_base()), &target.authority());
+    if let Some(authorization) = target.proxy_authorization() {
+        line("proxy-authorization", authorization.expose());
+    }
     line("content-type", "application/json");
     line("accept", "text/event-stream, application/json");
     line("accept-encoding", "identity");
