@@ -1,5 +1,6 @@
 //! `pdbench accuracy`: asks a task's questions, scores the answers, and compares deployments question by question.
 
+mod arms;
 mod asking;
 mod plan;
 mod rounds;
@@ -12,15 +13,16 @@ pub(super) use saved::judged;
 use super::ending::{Closing, ended_early, finish};
 use super::manifest::{Known, manifest, run_id};
 use super::recorder::{Recorder, RunDirectory};
-use super::serve::{Reached, load_config, reach_or_stop};
+use super::serve::{load_config, reach_or_stop};
 use super::{Error, Exit, ServePlan, Surroundings, TargetPlan, input, preflight};
-use crate::accuracy::{ARMS, Form, Question, Questions, Task, fold, sha256};
-use crate::load::{KeepText, Live, Load, Place};
+use crate::accuracy::{ARMS, Question, Questions, Task, fold, sha256};
+use crate::load::{KeepText, Live, Load};
 use crate::measure::{AccuracyFacts, ArmFacts, Manifest};
 use crate::report::{self, plain};
 use crate::runtime::Clock;
 use crate::workload::{TokenCounter, Tokenizer};
-use asking::{Arm, Asker, Generation};
+use arms::AskedOf;
+use asking::{Asker, Generation};
 use rounds::{Heard, Rounds};
 use saved::Saved;
 use serde_json::{Value, json};
@@ -267,126 +269,6 @@ fn rendered(question: &mut Question, tokenizer: &Tokenizer) -> Result<(), Error>
     Ok(())
 }
 
-/// Who is asked, and how.
-struct AskedOf<'a> {
-    plan: &'a AccuracyPlan,
-    reached: &'a Reached,
-    against: Option<&'a Reached>,
-}
-
-impl AskedOf<'_> {
-    fn places(&self) -> Vec<Place> {
-        let all: Vec<Place> =
-            [Some(self.reached), self.against].into_iter().flatten().map(super::serve::front).collect();
-        let named = 1 < all.len();
-        let name = |place: Place| Place { name: named.then(|| place.address.to_string()), ..place };
-        all.into_iter().map(name).collect()
-    }
-
-    fn facts(
-        &self,
-        exam: &Exam,
-        generation: serde_json::Map<String, Value>,
-        earlier: Option<&Saved>,
-    ) -> AccuracyFacts {
-        let plan = self.plan;
-        let arm = |name: usize, reached: &Reached, streamed| ArmFacts {
-            name: ARMS[name].to_owned(),
-            base_url: if reached.is_embedded() { "embedded".to_owned() } else { reached.target.base_url() },
-            model: reached.model.clone(),
-            streamed,
-        };
-        let streamed = plan.paths == Paths::Streamed;
-        let mut arms = vec![arm(0, self.reached, streamed)];
-        if plan.paths == Paths::Both {
-            arms.push(arm(1, self.reached, true));
-        }
-        if let Some(against) = self.against {
-            arms.push(arm(2, against, streamed));
-            if 1 < plan.baseline_passes {
-                arms.push(arm(3, against, streamed));
-            }
-        }
-        if let Some(first) = earlier.and_then(|earlier| earlier.facts().arms.first()) {
-            arms.push(ArmFacts { name: ARMS[2].to_owned(), ..first.clone() });
-        }
-        let mut task = exam.task.config.clone();
-        task.insert("num_fewshot".to_owned(), json!(exam.num_fewshot));
-        task.insert("generation_kwargs".to_owned(), Value::Object(generation.clone()));
-        AccuracyFacts {
-            task,
-            questions: exam.questions.len(),
-            documents: exam.sources.documents.len(),
-            num_fewshot: exam.num_fewshot,
-            fewshot_seed: plan.fewshot_seed,
-            system_instruction: plan.system_instruction.clone(),
-            form: match (plan.form, plan.prompt_format) {
-                (_, PromptFormat::TokenIds) => "token-ids",
-                (_, PromptFormat::ChatTemplate) => "chat-template",
-                (Form::Text, _) => "text",
-                (Form::MultiTurn, _) => "multi-turn",
-                (Form::SingleTurn, _) => "single-turn",
-            }
-            .to_owned(),
-            generation,
-            batch_size: plan.batch_size,
-            num_concurrent: plan.num_concurrent,
-            max_retries: plan.max_retries,
-            own_documents: exam.sources.own,
-            arms,
-            margin: plan.margin,
-            fail_under: plan.fail_under,
-            max_error_rate: plan.max_error_rate,
-            limit: plan.limit.clone(),
-            gen_kwargs: plan.gen_kwargs.clone(),
-            model_args: self.model_args(),
-            key: String::new(),
-        }
-    }
-
-    /// What lm_eval would have been told of the model, where nobody typed it.
-    fn model_args(&self) -> serde_json::Map<String, Value> {
-        let plan = self.plan;
-        if !plan.model_args.is_empty() {
-            return plan.model_args.clone();
-        }
-        let backend = (plan.prompt_format == PromptFormat::TokenIds).then_some("huggingface");
-        let base_url = match self.reached.is_embedded() {
-            true => "embedded".to_owned(),
-            false => self.reached.target.url(&plan.serve.path),
-        };
-        let arguments = [
-            ("model", json!(self.reached.model)),
-            ("base_url", json!(base_url)),
-            ("num_concurrent", json!(plan.num_concurrent)),
-            ("max_retries", json!(plan.max_retries)),
-            ("tokenizer_backend", json!(backend)),
-        ];
-        arguments.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
-    }
-
-    fn arms<'a>(&'a self, facts: &AccuracyFacts) -> Vec<Arm<'a>> {
-        let arm = |(number, arm): (usize, &ArmFacts)| {
-            let of_baseline = arm.name == ARMS[2] || arm.name == ARMS[3];
-            let reached = if of_baseline { self.against? } else { self.reached };
-            let serve = match &self.plan.baseline {
-                Some(Baseline::Deployment(serve)) if of_baseline => serve,
-                _ => &self.plan.serve,
-            };
-            Some(Arm {
-                number,
-                place: usize::from(of_baseline),
-                target: &reached.target,
-                model: &reached.model,
-                path: &serve.path,
-                endpoint: serve.endpoint,
-                streamed: arm.streamed,
-            })
-        };
-        facts.arms.iter().enumerate().filter_map(arm).collect()
-    }
-}
-
 /// sha256 over all that shapes the answers.
 fn key(facts: &AccuracyFacts, questions: &[Question]) -> String {
     let prompts = sha256(&questions.iter().map(Question::prompt_hash).collect::<String>());
@@ -405,27 +287,16 @@ fn announce(
     world: &mut Surroundings,
 ) {
     let Some(facts) = &manifest.accuracy else { return };
-    let arms: Vec<String> = facts
-        .arms
-        .iter()
-        .map(|arm| {
-            let topology = manifest.target.topology.as_ref().filter(|_| arm.base_url == "embedded");
-            let place = match topology {
-                Some(topology) => {
-                    format!("an embedded simulated {topology} cluster (SIMULATED: no real model)")
-                }
-                None => plain(&arm.base_url),
-            };
-            format!("{} {place}", arm.name)
-        })
-        .collect();
+    let arm = |arm: &ArmFacts| format!("{} {}", arm.name, plain(&arm.base_url));
+    let arms: Vec<String> = facts.arms.iter().map(arm).collect();
     world.note(&format!(
-        "{} questions of {}, {}-shot, {} at a time, to {}\nresults go to {}\n",
+        "{} questions of {}, {}-shot, {} at a time, to {}{}\nresults go to {}\n",
         exam.questions.len(),
         exam.task.name,
         exam.num_fewshot,
         plan.num_concurrent,
         arms.join(" and "),
+        if manifest.target.simulated { " (SIMULATED: no real model, no real hardware)" } else { "" },
         directory.display(),
     ));
     if let Some(remark) = &exam.sources.facts.remark {

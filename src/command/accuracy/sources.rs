@@ -245,3 +245,76 @@ fn read(file: &Path) -> Result<(Documents, String), Error> {
     let documents = read_documents(text).map_err(|error| failed(error.to_string()))?;
     Ok((documents, input::sha256(&bytes)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The value of an expression of numbers, `+ - * /` and brackets.
+    fn value(text: &str) -> f64 {
+        let mut tokens = text.chars().filter(|c| !c.is_whitespace()).collect::<Vec<_>>();
+        tokens.reverse();
+        let value = sum(&mut tokens);
+        assert!(tokens.is_empty(), "`{text}`");
+        value
+    }
+
+    fn sum(rest: &mut Vec<char>) -> f64 {
+        let mut value = product(rest);
+        while let Some(sign) = rest.pop_if(|c| matches!(c, '+' | '-')) {
+            let other = product(rest);
+            value = if sign == '+' { value + other } else { value - other };
+        }
+        value
+    }
+
+    fn product(rest: &mut Vec<char>) -> f64 {
+        let mut value = atom(rest);
+        while let Some(sign) = rest.pop_if(|c| matches!(c, '*' | '/')) {
+            let other = atom(rest);
+            value = if sign == '*' { value * other } else { value / other };
+        }
+        value
+    }
+
+    fn atom(rest: &mut Vec<char>) -> f64 {
+        if rest.pop_if(|c| *c == '-').is_some() {
+            return -atom(rest);
+        }
+        if rest.pop_if(|c| *c == '(').is_some() {
+            let value = sum(rest);
+            assert_eq!(rest.pop(), Some(')'));
+            return value;
+        }
+        let digits: String =
+            std::iter::from_fn(|| rest.pop_if(|c| c.is_ascii_digit() || *c == '.')).collect();
+        digits.parse().unwrap_or_else(|_| panic!("no number: `{digits}`"))
+    }
+
+    #[test]
+    fn the_projects_own_problems_are_worked_right() {
+        assert_eq!(value("(1+2)*3-4/8"), 8.5);
+        let mut questions = std::collections::BTreeSet::new();
+        for (split, least) in [("test", 100), ("train", 30)] {
+            let (_, text) = OWN.iter().find(|(name, _)| *name == split).unwrap();
+            let documents = read_documents(text).unwrap();
+            assert!(least <= documents.len(), "{split}: {}", documents.len());
+            for document in documents {
+                let (question, answer) =
+                    (document["question"].as_str().unwrap(), document["answer"].as_str().unwrap());
+                assert!(questions.insert(question.to_owned()), "twice: {question}");
+                let mut last = None;
+                for step in answer.split("<<").skip(1) {
+                    let (step, after) = step.split_once(">>").unwrap();
+                    let (expression, told) = step.split_once('=').unwrap();
+                    let told_value: f64 = told.parse().unwrap();
+                    assert!((value(expression) - told_value).abs() < 1e-9, "{step} in {question}");
+                    assert!(after.starts_with(told), "{step} is followed by `{after}`");
+                    last = Some(told_value);
+                }
+                let (_, end) = answer.rsplit_once("\n#### ").unwrap();
+                assert_eq!(Some(end.replace(',', "").parse().unwrap()), last, "{question}");
+            }
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Who is asked, and how: the arms of a run, in the words of its manifest and in those of its requests.
+
+use super::asking::Arm;
+use super::saved::Saved;
+use super::{AccuracyPlan, Baseline, Exam, Paths, PromptFormat};
+use crate::accuracy::{ARMS, Form};
+use crate::command::TargetPlan;
+use crate::command::serve::{Reached, front};
+use crate::load::Place;
+use crate::measure::{AccuracyFacts, ArmFacts};
+use serde_json::{Map, Value, json};
+
+/// Who is asked, and how.
+pub(super) struct AskedOf<'a> {
+    pub(super) plan: &'a AccuracyPlan,
+    pub(super) reached: &'a Reached,
+    pub(super) against: Option<&'a Reached>,
+}
+
+impl AskedOf<'_> {
+    pub(super) fn places(&self) -> Vec<Place> {
+        let all: Vec<Place> = [Some(self.reached), self.against].into_iter().flatten().map(front).collect();
+        let named = 1 < all.len();
+        let name = |place: Place| Place { name: named.then(|| place.address.to_string()), ..place };
+        all.into_iter().map(name).collect()
+    }
+
+    pub(super) fn facts(
+        &self,
+        exam: &Exam,
+        generation: Map<String, Value>,
+        earlier: Option<&Saved>,
+    ) -> AccuracyFacts {
+        let plan = self.plan;
+        let baseline = match &plan.baseline {
+            Some(Baseline::Deployment(serve)) => serve,
+            _ => &plan.serve,
+        };
+        let arm = |name: usize, reached: &Reached, streamed| ArmFacts {
+            name: ARMS[name].to_owned(),
+            base_url: match if name < 2 { &plan.serve.target } else { &baseline.target } {
+                TargetPlan::Embedded(sim) => format!("embedded {}", sim.config.topology),
+                TargetPlan::Remote(_) => reached.target.base_url(),
+            },
+            model: reached.model.clone(),
+            streamed,
+        };
+        let streamed = plan.paths == Paths::Streamed;
+        let mut arms = vec![arm(0, self.reached, streamed)];
+        if plan.paths == Paths::Both {
+            arms.push(arm(1, self.reached, true));
+        }
+        if let Some(against) = self.against {
+            arms.push(arm(2, against, streamed));
+            if 1 < plan.baseline_passes {
+                arms.push(arm(3, against, streamed));
+            }
+        }
+        if let Some(first) = earlier.and_then(|earlier| earlier.facts().arms.first()) {
+            arms.push(ArmFacts { name: ARMS[2].to_owned(), ..first.clone() });
+        }
+        let mut task = exam.task.config.clone();
+        task.insert("num_fewshot".to_owned(), json!(exam.num_fewshot));
+        task.insert("generation_kwargs".to_owned(), Value::Object(generation.clone()));
+        AccuracyFacts {
+            task,
+            questions: exam.questions.len(),
+            documents: exam.sources.documents.len(),
+            num_fewshot: exam.num_fewshot,
+            fewshot_seed: plan.fewshot_seed,
+            system_instruction: plan.system_instruction.clone(),
+            form: match (plan.form, plan.prompt_format) {
+                (_, PromptFormat::TokenIds) => "token-ids",
+                (_, PromptFormat::ChatTemplate) => "chat-template",
+                (Form::Text, _) => "text",
+                (Form::MultiTurn, _) => "multi-turn",
+                (Form::SingleTurn, _) => "single-turn",
+            }
+            .to_owned(),
+            generation,
+            batch_size: plan.batch_size,
+            num_concurrent: plan.num_concurrent,
+            max_retries: plan.max_retries,
+            own_documents: exam.sources.own,
+            arms,
+            margin: plan.margin,
+            fail_under: plan.fail_under,
+            max_error_rate: plan.max_error_rate,
+            limit: plan.limit.clone(),
+            gen_kwargs: plan.gen_kwargs.clone(),
+            model_args: self.model_args(),
+            key: String::new(),
+        }
+    }
+
+    /// What lm_eval would have been told of the model, where nobody typed it.
+    fn model_args(&self) -> Map<String, Value> {
+        let plan = self.plan;
+        if !plan.model_args.is_empty() {
+            return plan.model_args.clone();
+        }
+        let backend = (plan.prompt_format == PromptFormat::TokenIds).then_some("huggingface");
+        let base_url = match self.reached.is_embedded() {
+            true => "embedded".to_owned(),
+            false => self.reached.target.url(&plan.serve.path),
+        };
+        let arguments = [
+            ("model", json!(self.reached.model)),
+            ("base_url", json!(base_url)),
+            ("num_concurrent", json!(plan.num_concurrent)),
+            ("max_retries", json!(plan.max_retries)),
+            ("tokenizer_backend", json!(backend)),
+        ];
+        arguments.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+
+    pub(super) fn arms<'a>(&'a self, facts: &AccuracyFacts) -> Vec<Arm<'a>> {
+        let arm = |(number, arm): (usize, &ArmFacts)| {
+            let of_baseline = arm.name == ARMS[2] || arm.name == ARMS[3];
+            let reached = if of_baseline { self.against? } else { self.reached };
+            let serve = match &self.plan.baseline {
+                Some(Baseline::Deployment(serve)) if of_baseline => serve,
+                _ => &self.plan.serve,
+            };
+            Some(Arm {
+                number,
+                place: usize::from(of_baseline),
+                target: &reached.target,
+                model: &reached.model,
+                path: &serve.path,
+                endpoint: serve.endpoint,
+                streamed: arm.streamed,
+            })
+        };
+        facts.arms.iter().enumerate().filter_map(arm).collect()
+    }
+}
