@@ -29,7 +29,10 @@ fn assert_only_pairs_see_it(ran: &Ran) {
         assert_eq!(score.only_candidate, 0, "{score:?}");
         assert!(score.interval.unwrap().1 < 0.0, "{score:?}");
         let [candidate, baseline] = [0, 1].map(|arm| result.arms[arm].scores[filter].interval.unwrap());
-        assert!(baseline.0 < candidate.1 && candidate.0 < baseline.1, "{candidate:?} and {baseline:?} lie apart");
+        assert!(
+            baseline.0 < candidate.1 && candidate.0 < baseline.1,
+            "{candidate:?} and {baseline:?} lie apart"
+        );
     }
     assert!(faults(ran).iter().all(|fault| fault == "worse"), "{:?}", faults(ran));
     assert!(ran.stdout.starts_with("INVALID: candidate answers worse than baseline: "), "{}", ran.stdout);
@@ -65,7 +68,12 @@ async fn without_damage_a_loss_beyond_the_margin_is_excluded() {
 async fn too_few_questions_for_the_margin_fail_the_run_and_say_how_many_would_do() {
     let place = tempdir().unwrap();
     let ran = accuracy(place.path(), &format!("gsm8k {PAIR} --sim-right 0.9 --margin 0.01")).await;
-    assert_eq!((ran.exit, faults(&ran)), (Exit::Invalid, vec!["margin_not_shown".to_owned()]), "{}", ran.stdout);
+    assert_eq!(
+        (ran.exit, faults(&ran)),
+        (Exit::Invalid, vec!["margin_not_shown".to_owned()]),
+        "{}",
+        ran.stdout
+    );
     let pair = only_pair(&ran);
     assert!(pair.scores.iter().all(|score| score.verdict == PairedVerdict::Unclear));
     // As many as make the interval of no difference narrower than the margin: about z²/margin.
@@ -80,9 +88,15 @@ async fn too_few_questions_for_the_margin_fail_the_run_and_say_how_many_would_do
 #[tokio::test(start_paused = true)]
 async fn damage_that_grows_with_the_load_makes_the_run_invalid_without_any_baseline() {
     let place = tempdir().unwrap();
-    let ran = accuracy(place.path(), "gsm8k --sim 1p1d --sim-right 0.9 --sim-fault corrupt-kv-rising=200@decode").await;
+    let ran =
+        accuracy(place.path(), "gsm8k --sim 1p1d --sim-right 0.9 --sim-fault corrupt-kv-rising=200@decode")
+            .await;
     assert_eq!((ran.exit, faults(&ran)), (Exit::Invalid, vec!["falling".to_owned()]), "{}", ran.stdout);
-    assert!(ran.stdout.starts_with("INVALID: candidate: right answers become fewer over the run"), "{}", ran.stdout);
+    assert!(
+        ran.stdout.starts_with("INVALID: candidate: right answers become fewer over the run"),
+        "{}",
+        ran.stdout
+    );
     let trend = result(&ran).arms[0].trend.clone().unwrap();
     assert!(trend.p_falling < 0.001, "{trend:?}");
     let right = |windows: &[(usize, usize)]| windows.iter().map(|(right, _)| right).sum::<usize>();
@@ -104,7 +118,9 @@ async fn damage_that_grows_shows_in_the_difference_to_a_baseline_that_does_not_f
 
 #[tokio::test(start_paused = true)]
 async fn two_damaged_answers_in_a_hundred_are_found_on_the_real_questions() {
-    let Some(data) = gsm8k("two_damaged_answers_in_a_hundred_are_found_on_the_real_questions") else { return };
+    let Some(data) = gsm8k("two_damaged_answers_in_a_hundred_are_found_on_the_real_questions") else {
+        return;
+    };
     let words = format!("gsm8k --dataset-path {data} {PAIR} --sim-right 0.7 --margin 0.01");
     let place = tempdir().unwrap();
     let damaged = accuracy(place.path(), &format!("{words} --sim-fault corrupt-kv=0.02@decode")).await;

@@ -164,13 +164,18 @@ impl State {
         };
         // In the wrong order: only `index` tells.
         let choices: Vec<Value> = asked.documents.iter().enumerate().map(choice).rev().collect();
-        let usage = json!({"prompt_tokens": 100, "completion_tokens": 20 * choices.len(), "total_tokens": 120});
+        let usage =
+            json!({"prompt_tokens": 100, "completion_tokens": 20 * choices.len(), "total_tokens": 120});
         if asked.body["stream"] == true {
             return streamed(&text_of(asked.documents[0]), chat);
         }
-        let body = json!({"id": "x", "object": "text_completion", "choices": choices, "usage": usage}).to_string();
-        format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len())
-            .into_bytes()
+        let body =
+            json!({"id": "x", "object": "text_completion", "choices": choices, "usage": usage}).to_string();
+        format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .into_bytes()
     }
 }
 
@@ -187,8 +192,11 @@ fn streamed(text: &str, chat: bool) -> Vec<u8> {
     let usage = json!({"prompt_tokens": 100, "completion_tokens": text.split_inclusive(' ').count()});
     body += &event(json!({"id": "x", "choices": [], "usage": usage}));
     body += "data: [DONE]\n\n";
-    format!("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: {}\r\n\r\n{body}", body.len())
-        .into_bytes()
+    format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
 }
 
 async fn serve(mut connection: TcpStream, state: Arc<State>) {
@@ -217,7 +225,8 @@ async fn serve(mut connection: TcpStream, state: Arc<State>) {
                 state.ok(&asked, None)
             }
             Act::Status(status, head, body) => {
-                format!("HTTP/1.1 {status}\r\n{head}content-length: {}\r\n\r\n{body}", body.len()).into_bytes()
+                format!("HTTP/1.1 {status}\r\n{head}content-length: {}\r\n\r\n{body}", body.len())
+                    .into_bytes()
             }
             Act::Reset => {
                 let answer = state.ok(&asked, None);

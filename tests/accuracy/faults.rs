@@ -11,7 +11,8 @@ use tempfile::{TempDir, tempdir};
 /// Asks this server everything.
 async fn ask(examiner: &Examiner, words: &str) -> (Ran, TempDir) {
     let place = tempdir().unwrap();
-    let ran = accuracy(place.path(), &format!("gsm8k --base-url {} --num-fewshot 1 {words}", examiner.url)).await;
+    let ran =
+        accuracy(place.path(), &format!("gsm8k --base-url {} --num-fewshot 1 {words}", examiner.url)).await;
     (ran, place)
 }
 
@@ -60,7 +61,8 @@ async fn faults_of_the_first_try_leave_the_scores_of_an_undisturbed_run() {
     records.sort_by_key(|record| record.i);
     assert_eq!(records.len(), 126 + again);
     for (document, times) in times.into_iter().enumerate() {
-        let of_it = records.iter().filter(|record| record.asking.as_ref().unwrap().questions == [document as u32]);
+        let of_it =
+            records.iter().filter(|record| record.asking.as_ref().unwrap().questions == [document as u32]);
         let tries: Vec<(u32, Outcome)> = of_it.map(|record| (record.attempt, record.outcome)).collect();
         let first = match document % 10 {
             1 => Outcome::Http5xx,
@@ -126,7 +128,8 @@ async fn a_server_that_is_not_there_is_named() {
 /// Seconds between the tries of a document.
 fn gaps(examiner: &Examiner, document: usize) -> Vec<f64> {
     let asked = examiner.asked();
-    let at: Vec<_> = asked.iter().filter(|asked| asked.documents == [document]).map(|asked| asked.at).collect();
+    let at: Vec<_> =
+        asked.iter().filter(|asked| asked.documents == [document]).map(|asked| asked.at).collect();
     at.windows(2).map(|two| (two[1] - two[0]).as_secs_f64()).collect()
 }
 
@@ -146,6 +149,10 @@ async fn tries_are_further_and_further_apart_and_come_to_an_end() {
     }
     let arm = &result(&ran).arms[0];
     assert_eq!((arm.answered, arm.errors, arm.retried), (125, 1, 1));
+    // The client was watched all the time, not in the last try alone.
+    let watched = ran.run_file().manifest.in_flight.unwrap();
+    let (first, last) = (watched.first().unwrap().0.as_us(), watched.last().unwrap().0.as_us());
+    assert!(first < 200_000.0 && 6_000_000.0 < last, "{first} {last}");
     let examiner = Examiner::with(busy);
     ask(&examiner, "--max-retries 0").await;
     assert_eq!(examiner.times(), vec![1; 126]);

@@ -68,14 +68,22 @@ async fn what_is_generated_follows_the_command_line() {
     let words = "--limit 3 --gen_kwargs temperature=0.7,max_gen_toks=512,top_p=0.9";
     let (ran, examiner, _place) = ask(words).await;
     for body in bodies(&examiner) {
-        assert_eq!((&body["temperature"], &body["max_tokens"], &body["top_p"]), (&json!(0.7), &json!(512), &json!(0.9)));
+        assert_eq!(
+            (&body["temperature"], &body["max_tokens"], &body["top_p"]),
+            (&json!(0.7), &json!(512), &json!(0.9))
+        );
         assert_eq!(body["stop"], json!(["Question:", "</s>", "<|im_end|>"]));
         assert!(body.get("max_gen_toks").is_none() && body.get("do_sample").is_none(), "{body}");
     }
     let results = json(&ran.directory().join("lm_eval_results.json"));
     let typed = json!({"temperature": 0.7, "max_gen_toks": 512, "top_p": 0.9});
     assert_eq!(results["config"]["gen_kwargs"], typed);
-    assert!(ran.stdout.contains("gen_kwargs: ({'temperature': 0.7, 'max_gen_toks': 512, 'top_p': 0.9}), limit: 3.0"), "{}", ran.stdout);
+    assert!(
+        ran.stdout
+            .contains("gen_kwargs: ({'temperature': 0.7, 'max_gen_toks': 512, 'top_p': 0.9}), limit: 3.0"),
+        "{}",
+        ran.stdout
+    );
     let (.., examiner, _place) = ask("--limit 3 --gen-kwargs max_gen_toks=512 --max-tokens 64").await;
     assert!(bodies(&examiner).iter().all(|body| body["max_tokens"] == 64));
 }
@@ -107,7 +115,10 @@ async fn chosen_documents_have_the_examples_of_a_whole_run_or_lm_evals() {
     let alone = prompts(&examiner);
     // Its generator draws for them alone: the first gets what document 0 has in a whole run.
     let shots = |prompt: &str| prompt.rsplit_once("\n\n").unwrap().0.to_owned();
-    assert_eq!(alone.iter().map(|prompt| shots(prompt)).collect::<Vec<_>>(), [0, 1, 2].map(|n: usize| shots(&whole[n])));
+    assert_eq!(
+        alone.iter().map(|prompt| shots(prompt)).collect::<Vec<_>>(),
+        [0, 1, 2].map(|n: usize| shots(&whole[n]))
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -115,7 +126,10 @@ async fn another_seed_draws_other_examples_and_the_fourth_of_four_counts() {
     let mut seen = Vec::new();
     for words in ["", "--fewshot-seed 7", "--seed 7", "--seed 0,1,2,7", "--seed 7,7,7,1234"] {
         let (.., examiner, _place) = ask(&format!("--num-fewshot 3 --limit 4 {words}")).await;
-        assert!(bodies(&examiner).iter().all(|body| body["seed"] == 1234), "lm_eval sends it whatever the seed");
+        assert!(
+            bodies(&examiner).iter().all(|body| body["seed"] == 1234),
+            "lm_eval sends it whatever the seed"
+        );
         seen.push(prompts(&examiner));
     }
     assert!(seen[0] != seen[1] && seen[1] == seen[2] && seen[2] == seen[3] && seen[4] == seen[0]);
@@ -126,7 +140,11 @@ async fn streamed_answers_score_as_whole_ones() {
     let (whole, _examiner, _place) = ask("").await;
     let (streamed, examiner, _place) = ask("--stream").await;
     assert_eq!(result(&whole).arms[0].scores, result(&streamed).arms[0].scores);
-    assert!(bodies(&examiner).iter().all(|body| body["stream"] == true && body["stream_options"]["include_usage"] == true));
+    assert!(
+        bodies(&examiner)
+            .iter()
+            .all(|body| body["stream"] == true && body["stream_options"]["include_usage"] == true)
+    );
     assert!(streamed.records().iter().all(|record| !record.events.is_empty()));
     let (chat, examiner, _place) = ask("--stream --api chat").await;
     assert_eq!(result(&chat).arms[0].scores, result(&streamed).arms[0].scores);
@@ -230,7 +248,11 @@ fn assert_lm_evals_files(ran: &Ran, directory: &Path, date: &str) {
     for (name, copy) in [(&results, "lm_eval_results.json"), (&samples, "lm_eval_samples.jsonl")] {
         let bytes = std::fs::read(directory.join(name)).unwrap();
         assert!(bytes == std::fs::read(ran.directory().join(copy)).unwrap(), "{name} is not {copy}");
-        assert!(ran.stdout.contains(&format!("lm_eval's: {}", directory.join(name).display())), "{}", ran.stdout);
+        assert!(
+            ran.stdout.contains(&format!("lm_eval's: {}", directory.join(name).display())),
+            "{}",
+            ran.stdout
+        );
     }
     let results = json(&directory.join(&results));
     let (own, arm) = (result(ran), &result(ran).arms[0]);

@@ -10,13 +10,22 @@ use tempfile::tempdir;
 const TASK_HASHES: &[(&str, &str)] = &[
     ("--num-fewshot 3", "3d03c05f5358b3d498e6dafc7845060bc3865730b6a01eb055bb23bbbb9e8e9e"),
     ("--num-fewshot 5 --limit 400", "78e857cb4a37c6868af12271474b25c28e5c5dd83da5b0735aeaf2fe1659d089"),
-    ("--num-fewshot 3 --limit 400 --fewshot-seed 7", "04931d69662ae68f72d41207e279393daa6d70f10913fee079b6a31085edd8e3"),
-    ("--num-fewshot 3 --limit 300 --api chat", "e48a8eca20aceeed5e05efe4b276a108f56ccffaedf3e0ae7732eeb95a726aa7"),
+    (
+        "--num-fewshot 3 --limit 400 --fewshot-seed 7",
+        "04931d69662ae68f72d41207e279393daa6d70f10913fee079b6a31085edd8e3",
+    ),
+    (
+        "--num-fewshot 3 --limit 300 --api chat",
+        "e48a8eca20aceeed5e05efe4b276a108f56ccffaedf3e0ae7732eeb95a726aa7",
+    ),
     (
         "--num-fewshot 3 --limit 100 --api chat --fewshot_as_multiturn false",
         "2862cfa7fa7577020dcffb9b15dc7b7a575e56f023ec31b3aebe79794c6bacb2",
     ),
-    ("--num-fewshot 3 --limit 300 --batch-size 4", "2df133641cec68005e9fd66934d2ffc257eaa715a175b3a993dcabf1b9f4aec5"),
+    (
+        "--num-fewshot 3 --limit 300 --batch-size 4",
+        "2df133641cec68005e9fd66934d2ffc257eaa715a175b3a993dcabf1b9f4aec5",
+    ),
 ];
 
 #[tokio::test(start_paused = true)]

@@ -53,8 +53,8 @@ async fn a_run_that_a_signal_stopped_goes_on_where_it_was() {
         assert_eq!(half.exit, Exit::Interrupted, "{}", half.stderr);
         assert_eq!(half.run_file().manifest.state, State::Interrupted);
         let answered = result(&half).arms[0].answered;
-        assert!((ENOUGH - 5..=ENOUGH).contains(&answered), "{answered}");
-        assert_eq!(examiner.asked().len(), ENOUGH);
+        let asked = examiner.asked().len();
+        assert!((ENOUGH - 4..ENOUGH + 4).contains(&answered) && asked < ENOUGH + 4, "{answered} of {asked}");
 
         let resume = half.directory();
         let whole = accuracy(place.path(), &format!("{words} --resume {}", resume.display())).await;
@@ -64,7 +64,7 @@ async fn a_run_that_a_signal_stopped_goes_on_where_it_was() {
         assert!(times.iter().all(|&times| 0 < times));
         let asked_twice = times.iter().filter(|&&times| times == 2).count();
         assert!(asked_twice <= twice && times.iter().all(|&times| times <= 2), "{asked_twice} twice");
-        assert_eq!(asked_twice, ENOUGH - answered);
+        assert_eq!(asked_twice, asked - answered);
 
         let calm = undisturbed(&examiner).await;
         assert_eq!(result(&whole).arms[0].scores, result(&calm).arms[0].scores);
@@ -81,6 +81,9 @@ async fn a_run_that_a_signal_stopped_goes_on_where_it_was() {
         assert_eq!(numbers.len(), records.len());
         let first_part = half.records().len();
         let last = records[..first_part].iter().map(|record| record.finished).max().unwrap();
+        let duration = |ran: &Ran| ran.run_file().summary.unwrap().strict.duration_s;
+        let (parts, one_go) = (duration(&whole).unwrap(), duration(&calm).unwrap());
+        assert!((parts - one_go).abs() < 0.2, "{parts} s in two parts, {one_go} s in one go");
         assert!(records[first_part..].iter().all(|record| last <= record.scheduled), "time goes on");
         fs::remove_dir_all(calm.output_dir).unwrap();
     }
@@ -98,7 +101,8 @@ async fn killed(place: &Path, examiner_url: &str, half_way: &Arc<OnceLock<Vec<u8
     }
     fs::write(directory.join("run.json"), half_way.get().unwrap()).unwrap();
     let journal = fs::read(directory.join("records.jsonl")).unwrap();
-    let ends: Vec<usize> = journal.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at).collect();
+    let ends: Vec<usize> =
+        journal.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at).collect();
     fs::write(directory.join("records.jsonl"), &journal[..ends[ENOUGH] + 40]).unwrap();
     directory
 }

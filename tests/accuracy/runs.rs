@@ -39,18 +39,28 @@ async fn the_console_shows_lm_evals_table_and_says_that_it_is_simulated_and_whos
     let place = tempdir().unwrap();
     let ran = accuracy(place.path(), CLUSTER).await;
     let first = ran.stdout.lines().next().unwrap();
-    assert!(first.starts_with("VALID: gsm8k ") && first.contains("(simulated, the project's own documents)"), "{first}");
+    assert!(
+        first.starts_with("VALID: gsm8k ") && first.contains("(simulated, the project's own documents)"),
+        "{first}"
+    );
     let table = lm_eval_table(&result(&ran));
     assert!(table.contains("|gsm8k|      3|flexible-extract|     3|exact_match|↑  |"), "{table}");
     assert!(ran.stdout.contains(&table), "{}", ran.stdout);
-    assert!(ran.stderr.contains("an embedded simulated 1p1d cluster (SIMULATED: no real model)"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("to candidate embedded 1p1d (SIMULATED: no real model, no real hardware)"),
+        "{}",
+        ran.stderr
+    );
     assert!(ran.stderr.contains("the project's own word problems"), "{}", ran.stderr);
     let page = std::fs::read_to_string(ran.directory().join("report.html")).unwrap();
     assert!(page.to_lowercase().contains("simulated") && page.contains("the project's own"));
     let scores = json(&ran.directory().join("pdbench_scores.json"));
     assert_eq!((&scores["simulated"], &scores["asked"]["own_documents"]), (&true.into(), &true.into()));
     let lm_eval = json(&ran.directory().join("lm_eval_results.json"));
-    assert_eq!((&lm_eval["pdbench"]["simulated"], &lm_eval["pdbench"]["own_documents"]), (&true.into(), &true.into()));
+    assert_eq!(
+        (&lm_eval["pdbench"]["simulated"], &lm_eval["pdbench"]["own_documents"]),
+        (&true.into(), &true.into())
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,8 +18,11 @@ pub async fn accuracy(place: &Path, words: &str) -> Ran {
 /// The same, while `interrupt` may stop it.
 pub async fn interruptible(place: &Path, words: &str, interrupt: &Interrupt) -> Ran {
     let place_text = place.display().to_string();
-    let arguments: Vec<_> =
-        ["accuracy"].into_iter().chain(words.split_whitespace()).chain(["--output-dir", &place_text]).collect();
+    let arguments: Vec<_> = ["accuracy"]
+        .into_iter()
+        .chain(words.split_whitespace())
+        .chain(["--output-dir", &place_text])
+        .collect();
     let (stdout, stderr) = (Printed::default(), Printed::default());
     let mut world = world(&arguments, Workers::Local, &stdout, &stderr);
     world.interrupt = interrupt.clone();
@@ -90,7 +93,15 @@ pub fn gsm8k(test: &str) -> Option<String> {
         return Some(place.display().to_string());
     }
     // Past the harness, which keeps what a passing test prints to itself.
-    let words = format!("\nSKIPPED: {test}: there is no gsm8k in {}; name its directory with PDBENCH_GSM8K\n", place.display());
+    let words = format!(
+        "\nSKIPPED: {test}: there is no gsm8k in {}; name its directory with PDBENCH_GSM8K\n",
+        place.display()
+    );
     std::io::Write::write_all(&mut std::io::stderr(), words.as_bytes()).unwrap();
     None
+}
+
+/// A text as if no line of it had been broken.
+pub fn unbroken(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -9,7 +9,9 @@ async fn a_task_that_is_unknown_is_refused_with_those_that_are_known() {
     let place = tempdir().unwrap();
     let says = refused(place.path(), "gsm8k_cott --sim").await;
     assert!(says.contains("`gsm8k_cott` is not a task"), "{says}");
-    for known in ["gsm8k", "gsm8k_cot", "gsm8k_cot_zeroshot", "gsm8k_cot_llama", "gsm8k_platinum", "--task-yaml"] {
+    for known in
+        ["gsm8k", "gsm8k_cot", "gsm8k_cot_zeroshot", "gsm8k_cot_llama", "gsm8k_platinum", "--task-yaml"]
+    {
         assert!(says.contains(known), "{known}: {says}");
     }
     let says = refused(place.path(), "--sim").await;
@@ -23,7 +25,10 @@ async fn a_task_whose_examples_are_its_authors_names_how_to_get_them() {
     for task in ["gsm8k_cot", "gsm8k_cot_llama"] {
         let says = refused(place.path(), &format!("{task} --sim")).await;
         assert!(says.contains(&format!("the worked examples of {task} are its authors'")), "{says}");
-        assert!(says.contains(&format!("pdbench dataset fetch {task}")) && says.contains("--task-yaml"), "{says}");
+        assert!(
+            says.contains(&format!("pdbench dataset fetch {task}")) && says.contains("--task-yaml"),
+            "{says}"
+        );
     }
 }
 
