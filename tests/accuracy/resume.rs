@@ -2,7 +2,7 @@
 
 use crate::common::{Ran, files_of};
 use crate::examiner::{Act, Examiner};
-use crate::setup::{accuracy, faults, interruptible, lines, refused, result};
+use crate::setup::{accuracy, faults, interruptible, lines, program, refused, result};
 use pdbench::Exit;
 use pdbench::command::{Interrupt, InterruptedBy};
 use pdbench::measure::State;
@@ -57,6 +57,10 @@ async fn a_run_that_a_signal_stopped_goes_on_where_it_was() {
         assert!((ENOUGH - 4..ENOUGH + 4).contains(&answered) && asked < ENOUGH + 4, "{answered} of {asked}");
 
         let resume = half.directory();
+        let (before, shown) = (files_of(&resume), format!("{}", resume.display()));
+        let (exit, ..) = program(&["report", &shown]).await;
+        assert_eq!(exit, Exit::Invalid, "half of the questions have no answer");
+        assert!(before == files_of(&resume), "report made other files of half a run");
         let whole = accuracy(place.path(), &format!("{words} --resume {}", resume.display())).await;
         assert_eq!(whole.exit, Exit::Valid, "{}{}", whole.stderr, whole.stdout);
         assert_eq!(whole.directory(), resume, "the same directory goes on");
@@ -127,6 +131,10 @@ async fn a_run_that_was_killed_in_the_middle_of_a_line_goes_on_where_it_was() {
     assert!(String::from_utf8_lossy(kept.get().unwrap()).contains(r#""state": "running""#));
     let before = examiner.asked().len();
     assert_eq!(before, 126);
+    let (exit, stdout, stderr) = program(&["report", &directory.display().to_string()]).await;
+    assert_eq!(exit, Exit::Invalid, "{stderr}");
+    assert!(stderr.contains("the last line of the journal is torn"), "{stderr}");
+    assert!(stdout.contains(&format!("{} of 126 answered", ENOUGH + 1)), "{stdout}");
     let words = format!("gsm8k --base-url {} {ASKED} --resume {}", examiner.url, directory.display());
     let whole = accuracy(place.path(), &words).await;
     assert_eq!(whole.exit, Exit::Valid, "{}{}", whole.stderr, whole.stdout);
