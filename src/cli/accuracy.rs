@@ -1,5 +1,6 @@
 //! `pdbench accuracy`, with the flags that users of lm_eval type.
 
+use super::dataset::cache;
 use super::serve::patience::PatienceArgs;
 use super::serve::target::TargetArgs;
 use super::sim::{DEFAULT_RIGHT, SimParameters};
@@ -554,13 +555,6 @@ fn value_of(text: &str) -> Value {
         (_, Ok(number)) if number.is_finite() => json!(number),
         _ => json!(text),
     }
-}
-
-/// Where downloads are kept.
-fn cache(outside: &Outside<'_>) -> Option<PathBuf> {
-    let named = |name: &str| (outside.variable)(name).filter(|path| !path.is_empty()).map(PathBuf::from);
-    let base = named("XDG_CACHE_HOME").or_else(|| named("HOME").map(|home| home.join(".cache")))?;
-    Some(base.join("pdbench"))
 }
 
 fn share(text: &str) -> Result<f64, String> {

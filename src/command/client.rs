@@ -1,6 +1,6 @@
 //! Asks a target for what is not load: its health, its models, its version.
 
-use crate::wire::{Target, distrustful, tls_fault};
+use crate::wire::{HttpProxy, Target, distrustful, tls_fault};
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
@@ -91,6 +91,16 @@ impl Client {
         version
             .is_some_and(|version| version["version"].as_str().is_some_and(|v| v.starts_with("pdbench-sim")))
     }
+}
+
+/// The HTTP proxy as this client knows one.
+pub(super) fn through(proxy: &HttpProxy) -> Result<reqwest::Proxy, NoAnswer> {
+    let all = reqwest::Proxy::all(proxy.url())?;
+    let Some(authorization) = proxy.authorization() else { return Ok(all) };
+    let mut value = reqwest::header::HeaderValue::from_str(authorization.expose())
+        .map_err(|_| NoAnswer::new("the credentials of the HTTP proxy are no header".to_owned()))?;
+    value.set_sensitive(true);
+    Ok(all.custom_http_auth(value))
 }
 
 impl NoAnswer {

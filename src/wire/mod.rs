@@ -5,6 +5,7 @@
 mod certificates;
 pub mod dialect;
 pub mod http1;
+mod http_proxy;
 mod object;
 pub mod openai;
 pub mod prometheus;
@@ -15,6 +16,7 @@ mod target;
 mod tls;
 pub mod zmtp;
 
+pub use http_proxy::{HttpProxy, HttpProxyError};
 pub use object::Object;
 pub use server_timing::{ServerTiming, server_timing};
 pub use target::{Endpoint, Secret, Target, TargetError};

@@ -272,7 +272,7 @@ fn check_value(name: &str, value: &str) -> Result<(), TargetError> {
 }
 
 /// A URL as it may be shown: what stands before an `@` of its authority is cut.
-fn without_credentials(url: &str) -> String {
+pub(super) fn without_credentials(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let shown = match rest[..end].rfind('@') {
