@@ -17,6 +17,9 @@ use std::path::{Path, PathBuf};
 /// Longest file that is fetched, in bytes: ten times the longest there is.
 const LONGEST: u64 = 64 << 20;
 
+/// The data set whose questions the published tasks ask.
+const QUESTIONS: &str = "gsm8k";
+
 /// What `dataset` was asked to do.
 #[derive(Debug)]
 pub struct CachePlan {
@@ -163,7 +166,29 @@ impl CachePlan {
                 }
             }
         }
+        self.mind_the_questions(&wanted, world)?;
         Ok(Exit::Valid)
+    }
+
+    /// A task is of use with its questions alone, and those that are published are all of [`QUESTIONS`].
+    fn mind_the_questions(&self, wanted: &[Wanted], world: &mut Surroundings) -> Result<(), Error> {
+        let Some(task) = wanted.iter().find(|file| file.published.is_task()) else { return Ok(()) };
+        for file in self.files().filter(|file| file.published.name == QUESTIONS) {
+            if !matches!(state(&file.place, &file.published)?, State::There) {
+                let name = task.published.name;
+                world.note(&format!(
+                    "{name} asks the questions of {QUESTIONS}: `pdbench dataset fetch {QUESTIONS}` gets them\n"
+                ));
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Published {
+    fn is_task(&self) -> bool {
+        self.file.ends_with(".yaml")
     }
 }
 
@@ -171,8 +196,14 @@ impl Wanted {
     /// Gets the file and puts it in its place.
     async fn fetch(&self, plan: &FetchPlan, world: &mut Surroundings) -> Result<(), Error> {
         let mut part = Part::open(&self.place, LONGEST).map_err(not_written)?;
-        if part.sha256() != self.published.sha256 {
-            self.complete(&mut part, plan, world).await?;
+        if part.sha256() != self.published.sha256
+            && let Err(error) = self.complete(&mut part, plan, world).await
+        {
+            if part.bytes() == 0 {
+                // There is nothing to go on from, and this error is not the one that matters.
+                let _ = part.discard();
+            }
+            return Err(error);
         }
         let bytes = part.bytes();
         part.keep().map_err(not_written)?;
@@ -280,8 +311,8 @@ impl Wanted {
 
     /// How the file gets to where nothing can be fetched.
     fn elsewhere(&self) -> String {
-        let Published { url, sha256, file, .. } = &self.published;
-        let flag = match file.ends_with(".yaml") {
+        let Published { url, sha256, .. } = &self.published;
+        let flag = match self.published.is_task() {
             true => "or name the file with --task-yaml",
             false => "or name its directory with --dataset-path",
         };

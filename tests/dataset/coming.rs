@@ -132,6 +132,20 @@ async fn without_a_network_it_says_what_was_tried_and_how_the_file_gets_here() {
     ] {
         assert!(said.stderr.contains(says), "{says}: {said:?}");
     }
+    assert!(!setup.part().exists(), "there is nothing to go on from");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_download_says_how_far_it_is() {
+    let (setup, server) = (Setup::new(), Server::start(&[Does::RestsAfter(30_000)]));
+    let said = setup.fetch(&server).await;
+    assert_eq!(said.exit, Exit::Valid, "{said:?}");
+    let lines: Vec<_> = said.stderr.lines().skip(1).collect();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(
+        lines[0].starts_with(&format!("{NAME}: ")) && lines[0].ends_with(" of 100000 bytes"),
+        "{lines:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -240,4 +254,16 @@ async fn the_list_tells_what_is_there_half_there_and_not_what_it_should_be() {
     );
     setup.leave(&setup.kept(), FILE);
     assert!(list().await.stdout.contains("  there\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_without_its_questions_says_where_they_are() {
+    let (setup, server) = (Setup::new(), Server::start(&[Does::Serves]));
+    let mirror = format!("http://{}", server.address);
+    for (name, says) in [("task", true), ("gsm8k", false), ("task", false)] {
+        let said = setup.fetch_named(name, &mirror).await;
+        assert_eq!(said.exit, Exit::Valid, "{said:?}");
+        assert_eq!(said.stderr.contains("task asks the questions of gsm8k: "), says, "{name}: {said:?}");
+    }
+    assert_eq!(server.heads().len(), 2);
 }

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -29,6 +30,8 @@ pub enum Does {
     CutsAfter(usize),
     /// The same, and no word more after so many bytes.
     HangsAfter(usize),
+    /// The same, with a rest of fifteen seconds after so many bytes.
+    RestsAfter(usize),
     /// The file, whatever was asked for.
     IgnoresRange,
     /// The rest from another byte than was asked for.
@@ -107,8 +110,13 @@ async fn serve(
     let from: Option<usize> = from.map(|from| from.parse().unwrap());
     let (head, body) = answer(turn, from);
     let _ = connection.write_all(head.as_bytes()).await;
-    let _ = connection.write_all(body).await;
-    let _ = connection.flush().await;
+    if let Does::RestsAfter(first) = turn {
+        let _ = connection.write_all(&body[..first]).await;
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        let _ = connection.write_all(&body[first..]).await;
+    } else {
+        let _ = connection.write_all(body).await;
+    }
     wrote.send_modify(|count| *count += 1);
     if let Does::HangsAfter(_) = turn {
         let _ = connection.read_to_end(&mut Vec::new()).await;
@@ -130,7 +138,7 @@ fn answer(turn: Does, from: Option<usize>) -> (String, &'static [u8]) {
     };
     let asked = || from.map_or_else(|| whole(FILE), rest);
     match (turn, from) {
-        (Does::Serves, _) => asked(),
+        (Does::Serves | Does::RestsAfter(_), _) => asked(),
         (Does::CutsAfter(most) | Does::HangsAfter(most), _) => {
             let (head, body) = asked();
             (head, &body[..most])
@@ -195,8 +203,13 @@ impl Setup {
 
     /// Fetches it from a mirror.
     pub async fn fetch_from(&self, mirror: &str) -> Said {
+        self.fetch_named("set", mirror).await
+    }
+
+    /// Fetches what has another name, and the same content.
+    pub async fn fetch_named(&self, name: &str, mirror: &str) -> Said {
         let plan = FetchPlan {
-            names: vec!["set".to_owned()],
+            names: vec![name.to_owned()],
             mirror: Some(Target::parse(mirror).unwrap()),
             trust: TrustPlan::Authorities(Some(self.authority.file(self.place.path()))),
             way: Way::Direct,
@@ -206,13 +219,11 @@ impl Setup {
     }
 
     pub async fn dataset(&self, errand: Errand) -> Said {
-        let published = Published {
-            name: "set",
-            file: NAME,
-            url: "https://set.invalid/part.jsonl",
-            sha256: Box::leak(sha256(FILE).into_boxed_str()),
-        };
-        let published = Box::leak(Box::new([published]));
+        let sha256 = &*Box::leak(sha256(FILE).into_boxed_str());
+        let url = "https://set.invalid/part.jsonl";
+        let rows = [("set", NAME), ("task", "task.yaml"), ("gsm8k", "gsm8k/test.jsonl")];
+        let rows = rows.map(|(name, file)| Published { name, file, url, sha256 });
+        let published = Box::leak(Box::new(rows));
         let plan = CachePlan { published, directory: self.place.path().join("cache"), errand };
         let (stdout, stderr) = (Printed::default(), Printed::default());
         let mut world = world(&[], Workers::Local, &stdout, &stderr);

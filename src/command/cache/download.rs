@@ -105,8 +105,7 @@ impl Source {
         // A compressed answer would have another sum, and ranges of its own.
         let request = self.http.get(&self.url).header(ACCEPT_ENCODING, "identity");
         let request = if from == 0 { request } else { request.header(RANGE, format!("bytes={from}-")) };
-        let answer =
-            request.send().await.map_err(|error| Fault::NoAnswer(NoAnswer::from(error).to_string()))?;
+        let answer = request.send().await.map_err(|error| Fault::NoAnswer(why(error)))?;
         match answer.status() {
             StatusCode::OK => Ok(Answer::Whole(answer)),
             StatusCode::PARTIAL_CONTENT if 0 < from && starts_at(answer.headers()) == Some(from) => {
@@ -138,7 +137,12 @@ fn unexpected(answer: &Response) -> Fault {
 
 fn broken(error: reqwest::Error, bytes: u64, total: Option<u64>) -> Fault {
     let of = total.map_or(String::new(), |total| format!(" of {total}"));
-    Fault::Broken(format!("the answer broke off after {bytes}{of} bytes: {}", NoAnswer::from(error)))
+    Fault::Broken(format!("the answer broke off after {bytes}{of} bytes: {}", why(error)))
+}
+
+/// Without the URL, which is told anyway.
+fn why(error: reqwest::Error) -> String {
+    NoAnswer::from(error.without_url()).to_string()
 }
 
 /// The first byte of a `content-range`, such as that of `bytes 100-199/200`.

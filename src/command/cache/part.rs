@@ -97,9 +97,9 @@ pub(super) fn sha256_of(path: &Path) -> io::Result<Option<String>> {
     }
 }
 
-/// How much of a file has come, where it is not whole yet.
+/// How much of a file has come, where some has and not all.
 pub(super) fn bytes_of_part(whole: &Path) -> Option<u64> {
-    fs::metadata(path_of(whole)).ok().filter(fs::Metadata::is_file).map(|file| file.len())
+    fs::metadata(path_of(whole)).ok().map(|file| file.len()).filter(|&bytes| 0 < bytes)
 }
 
 fn path_of(whole: &Path) -> PathBuf {
