@@ -92,7 +92,7 @@ impl DatasetArgs {
                     trust: TrustPlan::Authorities(arguments.ca_file),
                     progress: !arguments.disable_tqdm,
                 };
-                (arguments.cache, Errand::Fetch(plan))
+                (arguments.cache, Errand::Fetch(Box::new(plan)))
             }
         };
         let directory = cache.cache_dir.or_else(|| self::cache(outside)).ok_or_else(|| {

@@ -37,7 +37,7 @@ pub enum Errand {
     /// Say what there is.
     List,
     /// Get something.
-    Fetch(FetchPlan),
+    Fetch(Box<FetchPlan>),
     /// Say where this is.
     Path(String),
 }

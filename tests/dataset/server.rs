@@ -215,7 +215,7 @@ impl Setup {
             way: Way::Direct,
             progress: true,
         };
-        self.dataset(Errand::Fetch(plan)).await
+        self.dataset(Errand::Fetch(Box::new(plan))).await
     }
 
     pub async fn dataset(&self, errand: Errand) -> Said {
