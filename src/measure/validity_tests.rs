@@ -1,4 +1,4 @@
-use super::super::Summary;
+use crate::measure::Summary;
 use super::super::testing::{assert_in_authority, at, failed, record, run};
 use super::*;
 
