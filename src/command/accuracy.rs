@@ -87,6 +87,12 @@ pub(super) async fn accuracy(mut plan: AccuracyPlan, world: &mut Surroundings) -
         logprobs: plan.logprobs,
         run_id: &run_id,
     };
+    let arms = asked_of.arms(&facts);
+    let rounds =
+        Rounds { plan: &plan, asker: &asker, arms: &arms, facts: &facts, repeats: exam.task.repeats };
+    if let Some(saved) = &saved {
+        rounds.check_left(&saved.records())?;
+    }
 
     let live = Arc::new(Live::default());
     let recorder = Recorder::default();
@@ -121,9 +127,6 @@ pub(super) async fn accuracy(mut plan: AccuracyPlan, world: &mut Surroundings) -
     let directory = open_directory(&plan, &mut manifest, &exam, saved, earlier, &mut load, &recorder)?;
     announce(&plan, &exam, &manifest, directory.path(), world);
     let throttled_before = input::throttled_periods();
-    let arms = asked_of.arms(&facts);
-    let rounds =
-        Rounds { plan: &plan, asker: &asker, arms: &arms, facts: &facts, repeats: exam.task.repeats };
     let ran = rounds.run(&mut load, &heard, &reached, &live, world).await;
     let ended = load.finish().await;
     for reached in [Some(reached), against].into_iter().flatten() {

@@ -26,8 +26,8 @@ pub struct RunFile {
     /// What came out of it; absent while the run goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<Summary>,
-    /// What an accuracy run came to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// What an accuracy run came to. The manifest beside it has what it asked, as `accuracy`.
+    #[serde(rename = "accuracy_result", default, skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<AccuracyResult>,
 }
 

@@ -45,7 +45,7 @@ pub fn read_run_file(bytes: &[u8]) -> Result<RunFile, RunFileError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{manifest, run, summary};
+    use super::super::testing::{manifest, run, summary, with_accuracy};
     use super::*;
 
     #[test]
@@ -58,6 +58,23 @@ mod tests {
             assert!(run_file_bytes(&back).unwrap() == bytes);
             assert_eq!(bytes.last(), Some(&b'\n'));
         }
+    }
+
+    #[test]
+    fn what_an_accuracy_run_asked_and_what_came_of_it_read_back_apart() {
+        with_accuracy(
+            |_| {},
+            |reported| {
+                let (manifest, mut accuracy) = (reported.run.manifest.clone(), reported.run.accuracy.clone());
+                let summary = Some(reported.summary.clone());
+                let file = RunFile { manifest, summary, accuracy: accuracy.clone() };
+                let back = read_run_file(&run_file_bytes(&file).unwrap()).unwrap();
+                assert_eq!(back.manifest.accuracy, reported.run.manifest.accuracy);
+                // The documents are in files of their own.
+                accuracy.as_mut().unwrap().documents.clear();
+                assert_eq!(back.accuracy, accuracy);
+            },
+        );
     }
 
     #[test]

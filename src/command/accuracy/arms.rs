@@ -19,10 +19,14 @@ pub(super) struct AskedOf<'a> {
 
 impl AskedOf<'_> {
     pub(super) fn places(&self) -> Vec<Place> {
-        let all: Vec<Place> = [Some(self.reached), self.against].into_iter().flatten().map(front).collect();
-        let named = 1 < all.len();
-        let name = |place: Place| Place { name: named.then(|| place.address.to_string()), ..place };
-        all.into_iter().map(name).collect()
+        let against = self.against.map(|against| (against, ARMS[2]));
+        let place = |(reached, arm): (&Reached, &str)| {
+            let place = front(reached);
+            // The port of an embedded one is another in each run.
+            let name = if reached.is_embedded() { arm.to_owned() } else { place.address.to_string() };
+            Place { name: against.map(|_| name), ..place }
+        };
+        [Some((self.reached, ARMS[0])), against].into_iter().flatten().map(place).collect()
     }
 
     pub(super) fn facts(

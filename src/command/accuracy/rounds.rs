@@ -6,7 +6,7 @@ use crate::accuracy::unanswered;
 use crate::command::ending::ended_early;
 use crate::command::serve::Reached;
 use crate::command::{Error, Exit, Surroundings, preflight, progress};
-use crate::load::{Ending, Live, Load, Pass, PassReport, Prepared, Sink};
+use crate::load::{Ending, Live, Load, Pass, PassReport, Prepared, Sink, WatchReport};
 use crate::measure::{AccuracyFacts, Kind, Outcome, RequestRecord};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,6 +36,9 @@ impl Rounds<'_> {
         world: &mut Surroundings,
     ) -> Result<PassReport, Error> {
         let mut whole: Option<PassReport> = None;
+        let earlier = heard.so_far();
+        let questions = earlier.iter().filter(|record| record.kind == Kind::Question);
+        let begun = questions.map(|record| record.scheduled).min();
         for attempt in 1..=self.plan.max_retries + 1 {
             load.flush().await.map_err(ended_early)?;
             let records = heard.so_far();
@@ -67,21 +70,25 @@ impl Rounds<'_> {
             let stopped = report.ending != Ending::Complete;
             whole = Some(match whole {
                 None => report,
-                Some(before) => PassReport {
-                    start: before.start,
-                    sent: before.sent + report.sent,
-                    watch: report.watch.clone().or(before.watch),
-                    ..report
-                },
+                Some(before) => joined(before, report),
             });
             if stopped {
                 break;
             }
         }
-        whole.ok_or_else(|| {
-            Error::new(Exit::Usage, "every question of this run has its answer already")
-                .help("`pdbench report` makes its files again")
-        })
+        let mut whole = whole.expect("a run begins with questions that want an answer");
+        // What was asked before a resume is a part of the run.
+        whole.start = begun.map_or(whole.start, |begun| begun.min(whole.start));
+        Ok(whole)
+    }
+
+    /// Makes sure that a run that goes on has questions left.
+    pub(super) fn check_left(&self, records: &[RequestRecord]) -> Result<(), Error> {
+        match self.wanted(records, 1).is_empty() {
+            true => Err(Error::new(Exit::Usage, "every question of this run has its answer already")
+                .help("`pdbench report` makes its files again")),
+            false => Ok(()),
+        }
     }
 
     /// Arm, question and number of answers still wanted, arms taking turns.
@@ -194,6 +201,27 @@ impl Rounds<'_> {
         }
         report.map_err(ended_early)
     }
+}
+
+/// Two passes as one: of the watch over the client, the worse.
+fn joined(before: PassReport, after: PassReport) -> PassReport {
+    let watch = match (before.watch, after.watch) {
+        (Some(mut one), Some(other)) => {
+            one.in_flight.extend(other.in_flight);
+            Some(WatchReport {
+                tick_p99_late_ms: larger(one.tick_p99_late_ms, other.tick_p99_late_ms),
+                busiest_shard: larger(one.busiest_shard, other.busiest_shard),
+                in_flight: one.in_flight,
+            })
+        }
+        // One that died is missed.
+        _ => None,
+    };
+    PassReport { start: before.start, sent: before.sent + after.sent, watch, ..after }
+}
+
+fn larger(one: Option<f64>, other: Option<f64>) -> Option<f64> {
+    one.into_iter().chain(other).max_by(f64::total_cmp)
 }
 
 /// The records of the run so far, beside the journal.
