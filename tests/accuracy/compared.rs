@@ -11,7 +11,11 @@ use tokio::time::Instant;
 
 /// Wrong where the book's answer is right, for each fifth document.
 fn damaged(asked: &Asked) -> Act {
-    if asked.documents[0] % 5 == 0 { Act::Say(" Something else.\n#### 7654321") } else { Act::Answer }
+    if asked.documents[0].is_multiple_of(5) {
+        Act::Say(" Something else.\n#### 7654321")
+    } else {
+        Act::Answer
+    }
 }
 
 /// Documents that only an undamaged server answers right.
