@@ -3,6 +3,7 @@
 //! Deliberately absent: doing anything.
 
 mod accuracy;
+mod dataset;
 mod proxy;
 mod report;
 mod selftest;
@@ -28,6 +29,7 @@ enum Verb {
     Sim(Box<sim::SimArgs>),
     Selftest(selftest::SelftestArgs),
     Proxy(Box<proxy::ProxyArgs>),
+    Dataset(dataset::DatasetArgs),
     Report(report::ReportArgs),
 }
 
@@ -67,6 +69,7 @@ pub fn parse(arguments: &[String], outside: &Outside<'_>) -> Result<Parsed, Erro
         Verb::Sim(arguments) => Plan::Sim(arguments.plan()?),
         Verb::Selftest(arguments) => Plan::Selftest(arguments.plan()),
         Verb::Proxy(arguments) => Plan::Proxy(arguments.plan()?),
+        Verb::Dataset(arguments) => Plan::Dataset(arguments.plan(outside)?),
         Verb::Report(arguments) => Plan::Report(arguments.plan()),
     })))
 }

@@ -5,7 +5,7 @@ mod asking;
 mod plan;
 mod rounds;
 mod saved;
-mod sources;
+pub(super) mod sources;
 
 pub use plan::{AccuracyPlan, Baseline, Paths, PromptFormat};
 pub(super) use saved::judged;

@@ -108,7 +108,7 @@ impl Client {
 }
 
 /// The HTTP proxy as this client knows one.
-fn through(proxy: &HttpProxy) -> Result<reqwest::Proxy, NoAnswer> {
+pub(super) fn through(proxy: &HttpProxy) -> Result<reqwest::Proxy, NoAnswer> {
     let all = reqwest::Proxy::all(proxy.url())?;
     let Some(authorization) = proxy.authorization() else { return Ok(all) };
     let mut value = reqwest::header::HeaderValue::from_str(authorization.expose())

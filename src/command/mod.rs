@@ -3,6 +3,7 @@
 
 mod accuracy;
 mod answers;
+mod cache;
 mod child;
 mod client;
 mod dataset;
@@ -32,8 +33,10 @@ mod sim;
 mod surroundings;
 
 pub use crate::report::Existing;
+pub use accuracy::sources::{PUBLISHED, Published};
 pub use accuracy::{AccuracyPlan, Baseline, Paths, PromptFormat};
 pub use answers::AnswersPlan;
+pub use cache::{CachePlan, Errand, FetchPlan, Way};
 pub use error::{Error, Exit};
 pub(crate) use input::key_file;
 pub use plan::{
@@ -55,6 +58,7 @@ pub async fn run(mut plan: Plan, world: &mut Surroundings) -> Result<Exit, Error
         Plan::Sim(plan) => sim::serve_sim(plan, world).await,
         Plan::Selftest(plan) => selftest::selftest(plan, world).await,
         Plan::Proxy(plan) => proxy::serve_proxy(plan, world).await,
+        Plan::Dataset(plan) => cache::dataset(plan, world).await,
         Plan::Report(plan) => remake::remake(&plan, world),
     }
 }

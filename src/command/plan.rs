@@ -1,4 +1,4 @@
-use super::{AccuracyPlan, AnswersPlan};
+use super::{AccuracyPlan, AnswersPlan, CachePlan};
 use crate::cluster::{Node, Role};
 use crate::load::{KeepText, ReadLimits, Timeouts};
 use crate::measure::{Detail, NodeFacts, Prompts, Slo};
@@ -30,6 +30,8 @@ pub enum Plan {
     Selftest(SelftestPlan),
     /// Run the proxy until stopped.
     Proxy(ProxyPlan),
+    /// Get published files, or say where they are.
+    Dataset(CachePlan),
     /// Make the derived files of a run again.
     Report(ReportPlan),
 }

@@ -1,6 +1,6 @@
-use super::super::Summary;
-use super::super::testing::{assert_in_authority, at, failed, record, run};
 use super::*;
+use crate::measure::Summary;
+use crate::measure::testing::{assert_in_authority, at, failed, record, run};
 
 fn reasons(run: &Run) -> Vec<Reason> {
     let validity = Summary::of(run).validity;

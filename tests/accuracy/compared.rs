@@ -11,12 +11,16 @@ use tokio::time::Instant;
 
 /// Wrong where the book's answer is right, for each fifth document.
 fn damaged(asked: &Asked) -> Act {
-    if asked.documents[0].is_multiple_of(5) { Act::Say(" Something else.\n#### 7654321") } else { Act::Answer }
+    if asked.documents[0].is_multiple_of(5) {
+        Act::Say(" Something else.\n#### 7654321")
+    } else {
+        Act::Answer
+    }
 }
 
 /// Documents that only an undamaged server answers right.
 fn lost() -> usize {
-    (0..126).filter(|&document| is_right(document) && document.is_multiple_of(5)).count()
+    (0..126).filter(|&document| is_right(document) && document % 5 == 0).count()
 }
 
 fn assert_lost(ran: &Ran) {
@@ -30,7 +34,7 @@ fn assert_lost(ran: &Ran) {
         assert_eq!((score.only_baseline, score.only_candidate), (lost(), 0));
         assert_eq!(score.difference, Some(-(lost() as f64) / 126.0));
     }
-    let different = (0..126).filter(|document| document.is_multiple_of(5)).count();
+    let different = (0..126).filter(|document| document % 5 == 0).count();
     assert_eq!((pair.texts.questions, pair.texts.equal), (126, 126 - different));
 }
 
@@ -172,7 +176,7 @@ async fn log_probabilities_tell_damage_from_rounding() {
     let ran = accuracy(place.path(), &words).await;
     assert!(candidate.asked().iter().all(|asked| asked.body["logprobs"] == 2));
     // This server is sure of every token, by 2.4 nat.
-    let different = (0..126).filter(|document| document.is_multiple_of(5)).count();
+    let different = (0..126).filter(|document| document % 5 == 0).count();
     assert_eq!(result(&ran).comparisons[0].texts.sure, Some(different));
     assert!(unbroken(&ran.stdout).contains("differ where both were sure of their token"), "{}", ran.stdout);
     let place = tempdir().unwrap();

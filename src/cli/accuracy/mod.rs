@@ -2,6 +2,7 @@
 
 mod flags;
 
+use super::dataset::cache;
 use super::serve::patience::PatienceArgs;
 use super::serve::target::TargetArgs;
 use super::sim::{DEFAULT_RIGHT, SimParameters};
@@ -340,11 +341,4 @@ fn plain_serve(target: TargetPlan, max_tokens: Option<u32>) -> ServePlan {
         direct: None,
         progress: true,
     }
-}
-
-/// Where downloads are kept.
-fn cache(outside: &Outside<'_>) -> Option<PathBuf> {
-    let named = |name: &str| (outside.variable)(name).filter(|path| !path.is_empty()).map(PathBuf::from);
-    let base = named("XDG_CACHE_HOME").or_else(|| named("HOME").map(|home| home.join(".cache")))?;
-    Some(base.join("pdbench"))
 }
