@@ -192,7 +192,8 @@ async fn too_few_open_files_are_told_with_the_number_that_is_needed() {
     assert!(server.heads().iter().all(|head| head.starts_with("GET")), "something was sent");
     let arguments = [&serve(&server.url, "200")[..], &["--max-concurrency", "130"]].concat();
     let left = Program::by_shell("ulimit -n 200", &arguments).run().await;
-    assert_eq!(left.status, Some(0), "{}{}", left.stdout, left.stderr);
+    // Whether this machine keeps up is another matter.
+    assert!(left.stdout.contains("200 ok, 0 failed of 200 sent"), "{}{}", left.stdout, left.stderr);
 }
 
 /// An open loop, of which nobody can say before how many connections it takes.

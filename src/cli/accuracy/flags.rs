@@ -81,7 +81,8 @@ pub(super) struct AskingArgs {
     /// Questions in one request
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(super) batch_size: Option<usize>,
-    /// Requests in flight to a deployment at a time [default: 32]
+    /// Requests in flight at a time for each deployment that is asked; they share them, and a slow one may hold more than
+    /// its part [default: 32]
     #[arg(long, visible_alias = "max-concurrency", value_name = "N", value_parser = at_least_one)]
     pub(super) num_concurrent: Option<usize>,
     /// Tries after the first, after 408, 429, 5xx and broken connections [default: 3]

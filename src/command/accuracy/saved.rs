@@ -61,7 +61,7 @@ impl Saved {
         .filter_map(|(what, differs)| differs.then_some(what))
         .collect();
         let what = if differs.is_empty() { "the questions".to_owned() } else { differs.join(", and ") };
-        Err(Error::new(Exit::Usage, format!("`{}` asked otherwise: it is not the same {what}", self.directory.display()))
+        Err(Error::new(Exit::Usage, format!("`{}` asked otherwise; what differs: {what}", self.directory.display()))
             .help("give the flags that it was started with (run.json has them), or start a new run without --resume"))
     }
 
