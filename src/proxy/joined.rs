@@ -57,10 +57,11 @@ impl Journey {
 
     /// The prefill leg, whose answer goes to the client as it comes, and the decode leg behind it.
     pub(super) async fn prefill_shown(mut self, notice: Option<Waiting>) -> Departure {
-        let request = self.prefill_request()?;
-        let timeouts = self.proxy.config.timeouts;
-        self.timing.prefill_sent = Some(Instant::now());
-        let answer = match send(&self.prefill.instance, &request, &timeouts).await {
+        let mut answered = self.prefill_answered().await;
+        if answered.as_ref().is_err_and(|end| self.prefill_moved(end)) {
+            answered = self.prefill_answered().await;
+        }
+        let answer = match answered {
             Ok(answer) => answer,
             Err(end) => return self.prefill_failed(end).await,
         };
@@ -84,6 +85,13 @@ impl Journey {
         let headers = self.stream_headers();
         let behind: Behind = Box::pin(Box::new(self).decode_behind(Some(answer), notice));
         Ok(Joined::reply(joiner, Stage::Between(behind), out, headers))
+    }
+
+    /// Sends the prefill leg to its instance; the head of its answer.
+    async fn prefill_answered(&mut self) -> Result<Answer, LegEnd> {
+        let request = self.prefill_request().map_err(LegEnd::Unspeakable)?;
+        self.timing.prefill_sent.get_or_insert_with(Instant::now);
+        send(&self.prefill.instance, &request, &self.proxy.config.timeouts).await
     }
 
     fn stream_headers(&self) -> HeaderMap {

@@ -89,21 +89,38 @@ impl Journey {
         }
     }
 
-    /// Sends the prefill leg and reads its answer, with a connection for the decode leg opened meanwhile.
+    /// The prefill leg, at its instance, or once at another where that one takes no connection; its answer.
     pub(super) async fn prefilled(&mut self) -> Result<Vec<u8>, LegEnd> {
+        let mut ended = self.prefilled_here().await;
+        if ended.as_ref().is_err_and(|end| self.prefill_moved(end)) {
+            ended = self.prefilled_here().await;
+        }
+        self.prefill_over();
+        ended
+    }
+
+    /// Gives the request another prefill instance after a leg to one that took no connection and, by that, is down.
+    pub(super) fn prefill_moved(&mut self, end: &LegEnd) -> bool {
+        let LegEnd::Fault(LegFault { kind: FaultKind::Connect, .. }) = end else { return false };
+        let Some(other) = self.proxy.roster.assign(Role::Prefill, self.job) else { return false };
+        self.prefill.instance.stats.moved.fetch_add(1, Relaxed);
+        self.prefill = other;
+        true
+    }
+
+    /// Sends the prefill leg and reads its answer, with a connection for the decode leg opened meanwhile.
+    async fn prefilled_here(&mut self) -> Result<Vec<u8>, LegEnd> {
         let request = self.prefill_request().map_err(LegEnd::Unspeakable)?;
         let timeouts = self.proxy.config.timeouts;
-        self.timing.prefill_sent = Some(Instant::now());
-        let ended = {
+        self.timing.prefill_sent.get_or_insert_with(Instant::now);
+        {
             let mut leg = pin!(prefill(Arc::clone(&self.prefill.instance), request, timeouts));
             tokio::select! {
                 biased;
                 ended = &mut leg => ended,
                 () = warm(&self.decode.instance, &timeouts) => leg.await,
             }
-        };
-        self.prefill_over();
-        ended
+        }
     }
 
     /// The prefill leg has ended, however it did.

@@ -194,6 +194,33 @@ async fn a_decode_leg_goes_elsewhere_where_its_instance_takes_no_connection() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_prefill_leg_goes_elsewhere_where_its_instance_takes_no_connection() {
+    for (dialect, first_token) in [
+        (Dialect::Plain, FirstToken::Decode),
+        (Dialect::Plain, FirstToken::Prefill),
+        (Dialect::NixlPull, FirstToken::Decode),
+        (Dialect::P2pAddr, FirstToken::Decode),
+    ] {
+        let (mut gone, p) = (Fake::start(vec![]), Fake::start(vec![prefilled(0)]));
+        let d = Fake::start(vec![stream(&["P", "b"], 0)]);
+        let mut config = config(dialect, &[&gone, &p], &[&d]);
+        config.first_token = first_token;
+        for node in config.prefill.iter_mut().chain(&mut config.decode) {
+            node.kv.address = Some(node.authority());
+        }
+        let proxy = Proxy::start(config).await;
+        gone.kill().await;
+        let answer = proxy.complete().await;
+        assert_eq!((answer.status, answer.tokens()), (200, "Pb".to_owned()), "{dialect}");
+        assert_eq!(answer.header("x-pdbench-prefill"), Some(p.name().as_str()), "{dialect}");
+        let labels = [("role", "prefill"), ("instance", &gone.name())];
+        let moved = proxy.metrics().await.sum("pdbench_proxy_legs_moved_total", &labels);
+        assert_eq!((moved, p.got().len(), d.got().len()), (Some(1.0), 1, 1), "{dialect}");
+        proxy.assert_idle().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_decode_leg_goes_elsewhere_once() {
     let p = Fake::start(vec![prefilled(0)]);
     let mut decode = [Fake::start(vec![]), Fake::start(vec![]), Fake::start(vec![stream(&["a"], 0)])];

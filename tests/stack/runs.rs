@@ -95,7 +95,8 @@ async fn the_requests_of_a_prefill_node_that_dies_are_answered_502() {
         let (ran, _place) = load(&mut stack, &more, Some((Role::Prefill, 1))).await;
         let failed: Vec<_> =
             ran.main_records().into_iter().filter(|record| record.outcome != Outcome::Ok).collect();
-        assert!((5..40).contains(&failed.len()), "{dialect}: {:?}", ends(&ran));
+        // Those that it had; those to come went to the other node.
+        assert!((3..40).contains(&failed.len()), "{dialect}: {:?}", ends(&ran));
         for record in &failed {
             assert_eq!((record.outcome, record.ended_in), (Outcome::Http5xx, EndedIn::End), "{dialect}");
             assert_eq!((record.http_status, record.events.len()), (Some(502), 0), "{dialect}");
