@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# What does `pdbench proxy` cost, beside the smallest relay in Python (FastAPI and aiohttp)? CPU time for each relayed
-# event, paced and in bursts, peak memory, and what it adds to TTFT at 100 requests a second. Some two minutes.
+# What does `pdbench proxy` cost, beside the smallest relay in Python (FastAPI and aiohttp) and the floor, a relay that
+# reads and writes bytes without looking at them? CPU time for each relayed event, paced and in bursts, peak memory, and
+# what it adds to TTFT at 100 requests a second. Some three minutes.
 #
 # usage: scripts/bench/proxy.sh [STREAMS]     default 500 concurrent streams
 # environment: PDBENCH_PYTHON   a Python that has fastapi, uvicorn and aiohttp; without it one is made by venv
-#              RELAYS           which to measure, default "proxy python"
+#              RELAYS           which to measure, default "proxy python floor"
 #              WIDE=1           3,000 streams at a time, an event a second each, and nothing else
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -12,6 +13,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 streams=${1:-500}
 bench=$PWD/scripts/bench
 cargo build --release --locked
+cargo build --release --locked --manifest-path "$bench/floor/Cargo.toml" --target-dir "$bench/floor/target"
 pdbench=$(cd "${CARGO_TARGET_DIR:-target}" && pwd)/release/pdbench
 scratch=$(mktemp -d)
 pids=()
@@ -49,13 +51,16 @@ upstream() { # GAP_MS BURST: two instances; sets $prefill and $decode
     "$python" "$bench/proxy-upstream.py" "$decode" "$1" "$2" & pids+=($!)
     wait_for "$prefill" && wait_for "$decode"
 }
-relay() { # proxy | python: sets $port and $relay
+relay() { # proxy | python | floor: sets $port and $relay
     port=$(free_port)
-    if [[ $1 == proxy ]]; then
-        "$pdbench" proxy --port "$port" --prefill "127.0.0.1:$prefill" --decode "127.0.0.1:$decode" >/dev/null 2>&1 &
-    else
-        "$python" "$bench/relay-aiohttp.py" "$port" "http://127.0.0.1:$prefill" "http://127.0.0.1:$decode" &
-    fi
+    case $1 in
+    proxy)
+        "$pdbench" proxy --port "$port" --prefill "127.0.0.1:$prefill" --decode "127.0.0.1:$decode" >/dev/null 2>&1 & ;;
+    python)
+        "$python" "$bench/relay-aiohttp.py" "$port" "http://127.0.0.1:$prefill" "http://127.0.0.1:$decode" & ;;
+    floor)
+        "$bench/floor/target/release/floor" relay --port "$port" --to "$decode" >/dev/null & ;;
+    esac
     relay=$!
     pids+=("$relay")
     wait_for "$port"
@@ -87,7 +92,7 @@ cpu_per_event() { # NAME WHICH REQUESTS TOKENS RATE
     wait "$relay" 2>/dev/null || true
 }
 
-relays=${RELAYS:-proxy python}
+relays=${RELAYS:-proxy python floor}
 if [[ -n ${WIDE:-} ]]; then
     upstream 1000 1
     for which in $relays; do
@@ -109,7 +114,7 @@ upstream 5 1
 load "$decode" 1000 4 100 direct
 direct=$(median_ttft runs-direct)
 # The prefill leg is one more answer of such an instance: what is left above it is the relay's own.
-for which in $relays; do
+for which in ${relays/floor/}; do
     relay "$which"
     load "$port" 1000 4 100 "ttft-$which"
     through=$(median_ttft "runs-ttft-$which")

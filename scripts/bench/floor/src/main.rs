@@ -1,7 +1,8 @@
 //! What `pdbench` is measured with. `floor serve` is a server that answers as vLLM does and logs the instant of every
-//! write; `floor load` is the least that a client can do: epoll, read, count. Linux only, one thread each.
+//! write; `floor load` is the least that a client can do: epoll, read, count; `floor relay` the least that a proxy can. Linux only, one thread each.
 
 mod load;
+mod relay;
 mod serve;
 mod system;
 
@@ -13,7 +14,9 @@ const USAGE: &str = "usage:
       One write each G us for each stream, the first F us after its request (default G), N events in each write
       (default 1). The port is printed. SIGINT and SIGTERM end it; then FILE gets a line for each request.
   floor load --port P [--streams N] [--tokens T] [--rate R] [--prompt-bytes B] [--stamps user|kernel] [--log FILE]
-      N requests (default 100) for T tokens (default 100), R a second (default all at once). FILE gets a line for each.";
+      N requests (default 100) for T tokens (default 100), R a second (default all at once). FILE gets a line for each.
+  floor relay --to P [--port P]
+      Bytes from its port, which is printed, to port P and back, until it is killed.";
 
 /// Flags with their values.
 pub struct Flags(BTreeMap<String, String>);
@@ -60,6 +63,11 @@ fn run() -> Result<(), String> {
             let plan = load::Plan::take(&mut flags)?;
             flags.end()?;
             load::run(plan)
+        }
+        "relay" => {
+            let plan = relay::Plan::take(&mut flags)?;
+            flags.end()?;
+            relay::run(plan)
         }
         _ => Err(USAGE.into()),
     }
