@@ -133,9 +133,7 @@ fn exempt(list: &str, host: &str, port: u16) -> bool {
     entries.filter(|entry| !entry.is_empty()).any(|entry| {
         let (name, of_port) = match entry.rsplit_once(':') {
             // More colons than one: an address, unless brackets say where it ends.
-            Some((name, digits)) if !name.contains(':') || name.ends_with(']') => {
-                (name, digits.parse::<u16>().ok())
-            }
+            Some((name, digits)) if !name.contains(':') || name.ends_with(']') => (name, Some(digits)),
             _ => (entry.as_str(), None),
         };
         let name = name.trim_start_matches('[').trim_end_matches(']');
@@ -236,6 +234,8 @@ mod tests {
             ("socks5h://u:hunter2@x:1080", "SOCKS"),
             ("ftp://x", "want http://HOST:PORT"),
             ("http://u:hunter2@x:99999", "port"),
+            ("http://u:a/hunter2@x:3128", "not an HTTP proxy"),
+            ("http://u:a#hunter2@x:3128", "not an HTTP proxy"),
             ("http://x/path", "no path"),
             ("http://", "not an HTTP proxy"),
         ] {
