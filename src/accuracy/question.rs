@@ -246,10 +246,11 @@ fn field(template: Option<&Template>, doc: &Map<String, Value>) -> Result<Option
     Ok(text.filter(|text| !text.is_empty()))
 }
 
-/// The gold of a document: a template may render to a list.
+/// The gold of a document: a template may render to a list; a field is what it is.
 fn gold(template: &Template, doc: &Map<String, Value>) -> Result<Value, TaskError> {
     let value = template.value(doc)?;
-    let list = value.as_str().and_then(python::strings);
+    let rendered = value.as_str().filter(|_| !template.is_field_of(doc));
+    let list = rendered.and_then(python::strings);
     Ok(list.map_or(value, Value::from))
 }
 
