@@ -74,6 +74,16 @@ pub enum Selection {
     TheseAlone(Vec<usize>),
 }
 
+impl Selection {
+    /// The first number that none of so many documents has.
+    pub fn missing(&self, documents: usize) -> Option<usize> {
+        match self {
+            Self::These(ids) | Self::TheseAlone(ids) => ids.iter().copied().find(|&id| documents <= id),
+            Self::All | Self::First(_) | Self::Share(_) => None,
+        }
+    }
+}
+
 impl Questions {
     /// The questions of a task.
     ///
