@@ -62,7 +62,7 @@ pub(super) async fn repeat(plan: RepeatPlan, world: &mut Surroundings) -> Result
     })?;
     plan.serve.result.as_ref().map_or(Ok(()), result_file::check)?;
     let (embedded, front, prefill, decode) = reach(&plan, started.timestamp(), clock, world).await?;
-    let mut dataset = making.finish()?;
+    let mut dataset = making.finish(world)?;
     let salt = plan.serve.salt.as_ref().map(|salt| salt_text(salt, &run_id));
     dataset.requests = salted(dataset.requests, salt.as_deref(), &dataset.counter);
     let most = 1 + plan.times.iter().copied().max().unwrap_or(0);
