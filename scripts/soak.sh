@@ -3,11 +3,15 @@
 # request, each with its outcome. Then two minutes of real time, 2,000 streams at once through the real proxy to a simulated
 # cluster one of whose decode nodes breaks its answers off: memory of client and cluster stays flat, nothing is lost.
 #
-# usage: scripts/soak.sh [HOURS [SECONDS]]     default 2 hours of virtual and 120 seconds of real time
+# usage: scripts/soak.sh [HOURS [SECONDS]]     default 2 hours of virtual and 120 seconds of real time, 20 at least
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 hours=${1:-2} seconds=${2:-120}
+if ((seconds < 20)); then
+    echo "error: $seconds seconds of real time are too few: want 20 at least" >&2
+    exit 2
+fi
 cargo build --release --locked
 pdbench=$(cd "${CARGO_TARGET_DIR:-target}" && pwd)/release/pdbench
 PDBENCH_SOAK_MINUTES=$((hours * 60)) /usr/bin/env time -f 'virtual: %e s, %M KiB at most' \

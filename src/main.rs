@@ -8,6 +8,7 @@ use pdbench::{Exit, Surroundings};
 use std::io::{IsTerminal, Write, stderr, stdout};
 use std::pin::pin;
 use std::process::ExitCode;
+use std::sync::mpsc::{Sender, channel};
 use std::time::SystemTime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::unbounded_channel;
@@ -17,10 +18,13 @@ fn main() -> ExitCode {
     let runtime = runtime.expect("the operating system gives every process a reactor");
     let exit = runtime.block_on(async {
         let mut world = surroundings();
-        let interrupt = world.interrupt.clone();
+        let (interrupt, (heard, ready)) = (world.interrupt.clone(), channel());
         // On a thread of its own: it is heard while this one folds and writes.
-        let watching = std::thread::Builder::new().name("signals".to_owned()).spawn(|| watch(interrupt));
+        let watching = std::thread::Builder::new().name("signals".to_owned());
+        let watching = watching.spawn(move || watch(interrupt, heard));
         watching.expect("the operating system gives every process a second thread");
+        // Nothing is begun before a signal would be heard. An error says that none will be.
+        let _ = ready.recv();
         pdbench::run(&mut world).await
     });
     // Threads that still wait for something have nothing left to save.
@@ -28,20 +32,21 @@ fn main() -> ExitCode {
     ExitCode::from(Exit::code(exit))
 }
 
-/// Watches for signals until the process ends.
-fn watch(interrupt: Interrupt) {
+/// Watches for signals until the process ends, and says when it does.
+fn watch(interrupt: Interrupt, heard: Sender<()>) {
     if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        runtime.block_on(watch_signals(interrupt));
+        runtime.block_on(watch_signals(interrupt, heard));
     }
 }
 
 /// Hands each signal on, and ends the process when nobody wants to wait any more; the journal has the records.
-async fn watch_signals(interrupt: Interrupt) {
+async fn watch_signals(interrupt: Interrupt, heard: Sender<()>) {
     let (Ok(mut interrupts), Ok(mut terminates)) =
         (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
         return;
     };
+    let _ = heard.send(());
     let (sender, signals) = unbounded_channel();
     // Where nobody reads it there is nobody to tell.
     let say = |text: &str| drop(stderr().write_all(text.as_bytes()));

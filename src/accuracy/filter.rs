@@ -47,8 +47,22 @@ impl Pipeline {
 
     /// What is made of the answers to one document, its first one first.
     pub(super) fn apply(&self, answers: &[String]) -> Filtered {
+        Self::through(&self.steps, answers)
+    }
+
+    /// What is left of one answer in which the last pattern finds nothing; `None` without a pattern.
+    pub(super) fn nothing(&self) -> Option<Value> {
+        let found = self.steps.iter().enumerate().rev().find_map(|(at, step)| match step {
+            Step::Regex { fallback, .. } => Some((at, fallback.clone())),
+            _ => None,
+        });
+        let (at, fallback) = found?;
+        Some(Self::through(&self.steps[at + 1..], &[fallback]).value())
+    }
+
+    fn through(steps: &[Step], answers: &[String]) -> Filtered {
         let all = Filtered::Many(answers.iter().map(|text| Value::String(text.clone())).collect());
-        self.steps.iter().fold(all, |so_far, step| step.apply(so_far))
+        steps.iter().fold(all, |so_far, step| step.apply(so_far))
     }
 }
 
@@ -57,6 +71,16 @@ impl Pipeline {
 pub(super) enum Filtered {
     One(Value),
     Many(Vec<Value>),
+}
+
+impl Filtered {
+    /// As it is written down: a list where several are left.
+    pub(super) fn value(self) -> Value {
+        match self {
+            Filtered::One(one) => one,
+            Filtered::Many(many) => Value::Array(many),
+        }
+    }
 }
 
 impl Step {
@@ -190,6 +214,19 @@ mod tests {
         ]);
         assert_eq!(filtered(steps.clone(), &["a", " b", "b ", "c", "c", "c"]), one("b"));
         assert_eq!(filtered(steps, &["x", "y"]), one("x"));
+    }
+
+    #[test]
+    fn what_a_pattern_leaves_of_nothing_is_its_own_fallback() {
+        let nothing =
+            |steps: Value| Pipeline::all(&json!([{"name": "f", "filter": steps}])).unwrap()[0].nothing();
+        let pattern = json!({"function": "regex", "regex_pattern": "(x)"});
+        let own = json!({"function": "regex", "regex_pattern": "(x)", "fallback": "None Found"});
+        let (first, lower) = (json!({"function": "take_first"}), json!({"function": "lowercase"}));
+        assert_eq!(nothing(json!([pattern, first])), Some(json!("[invalid]")));
+        assert_eq!(nothing(json!([own, lower, first])), Some(json!("none found")));
+        assert_eq!(nothing(json!([own])), Some(json!(["None Found"])));
+        assert_eq!(nothing(json!([first])), None);
     }
 
     #[test]

@@ -64,11 +64,12 @@ pub fn fold(
         .collect();
     let codes = (task.name == KV_PROBE).then(|| codes(&documents));
     let arms = 0..facts.arms.len();
-    let arms = arms.map(|arm| arm_result(arm, filters.len(), &documents, codes.as_ref())).collect();
-    let comparisons = pairs(facts)
-        .into_iter()
-        .map(|(baseline, candidate)| compare(baseline, candidate, facts, &filters, &documents, &heard))
-        .collect();
+    let arms: Vec<ArmResult> = arms.map(|arm| arm_result(arm, task, &documents, codes.as_ref())).collect();
+    let pair = |(baseline, candidate): (usize, usize)| {
+        let decisive = arms[baseline].best_read().unwrap_or(0);
+        compare((baseline, candidate), decisive, facts, &documents, &heard)
+    };
+    let comparisons = pairs(facts).into_iter().map(pair).collect();
     AccuracyResult {
         task: task.name.clone(),
         alias: task.alias.clone(),
@@ -172,7 +173,7 @@ fn answer(heard: &Heard<'_>, question: &Question, repeats: usize, scoring: &Scor
 
 fn arm_result(
     arm: usize,
-    filters: usize,
+    task: &Task,
     documents: &[DocumentResult],
     codes: Option<&BTreeSet<&str>>,
 ) -> ArmResult {
@@ -180,12 +181,16 @@ fn arm_result(
     let answered: Vec<_> = all().filter(|(_, answer)| answer.texts.is_some()).collect();
     let of = answered.len();
     let share = |count: usize| (0 < of).then(|| count as f64 / of as f64);
-    let scores: Vec<Score> = (0..filters)
-        .map(|filter| {
+    let scores: Vec<Score> = task
+        .pipelines
+        .iter()
+        .enumerate()
+        .map(|(filter, pipeline)| {
+            let nothing = pipeline.nothing();
             let values: Vec<f64> =
                 answered.iter().map(|(_, answer)| f64::from(u8::from(answer.read[filter].1))).collect();
             let right = answered.iter().filter(|(_, answer)| answer.read[filter].1).count();
-            let invalid = |answer: &ArmAnswer| answer.read[filter].0 == "[invalid]";
+            let invalid = |answer: &ArmAnswer| nothing.as_ref() == Some(&answer.read[filter].0);
             Score {
                 right,
                 mean: mean(&values),
@@ -219,9 +224,7 @@ fn arm_result(
     ArmResult {
         answered: of,
         errors: documents.len() - of,
-        retried: all()
-            .filter(|(_, answer)| answer.texts.as_ref().map_or(1, Vec::len) < answer.attempts as usize)
-            .count(),
+        retried: all().filter(|(_, answer)| task.repeats < answer.attempts as usize).count(),
         cut_share: share(answered.iter().filter(|(_, answer)| cut(answer)).count()),
         empty_share: share(answered.iter().filter(|(_, answer)| empty(answer)).count()),
         mean_output_tokens: mean(&tokens),
@@ -243,7 +246,7 @@ fn is_swapped(answer: &ArmAnswer, codes: &BTreeSet<&str>) -> bool {
 }
 
 /// The way of reading with the highest score; the first of equals.
-pub fn best(scores: &[Score]) -> usize {
+fn best(scores: &[Score]) -> usize {
     let mut best = 0;
     for (index, score) in scores.iter().enumerate() {
         if scores[best].right < score.right {
@@ -285,10 +288,9 @@ fn pairs(facts: &AccuracyFacts) -> Vec<(usize, usize)> {
 }
 
 fn compare(
-    baseline: usize,
-    candidate: usize,
+    (baseline, candidate): (usize, usize),
+    decisive: usize,
     facts: &AccuracyFacts,
-    filters: &[String],
     documents: &[DocumentResult],
     heard: &[Vec<Heard<'_>>],
 ) -> PairedResult {
@@ -298,7 +300,8 @@ fn compare(
         .filter(|(one, other)| one.texts.is_some() && other.texts.is_some())
         .collect();
     let margin = facts.margin.unwrap_or(USUAL_MARGIN);
-    let scores: Vec<_> = (0..filters.len())
+    let filters = both.first().map_or(0, |(one, _)| one.read.len());
+    let scores: Vec<_> = (0..filters)
         .map(|filter| {
             let count = |one: bool, other: bool| {
                 let same =
@@ -308,14 +311,12 @@ fn compare(
             paired(count(true, true), count(true, false), count(false, true), count(false, false), margin)
         })
         .collect();
-    // Read as the baseline is read best.
-    let right = |filter: usize| both.iter().filter(|(one, _)| one.read[filter].1).count();
-    let best = (0..filters.len()).rev().max_by_key(|&filter| right(filter)).unwrap_or(0);
     let mut in_order: Vec<(u32, f64)> = both
         .iter()
         .filter_map(|(one, other)| {
-            let value =
-                |answer: &ArmAnswer| f64::from(u8::from(answer.read.get(best).is_some_and(|read| read.1)));
+            let value = |answer: &ArmAnswer| {
+                f64::from(u8::from(answer.read.get(decisive).is_some_and(|read| read.1)))
+            };
             Some((other.i?, value(other) - value(one)))
         })
         .collect();

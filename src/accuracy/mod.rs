@@ -18,7 +18,7 @@ mod template;
 mod yaml;
 
 pub use documents::{Documents, read_documents};
-pub use fold::{ARMS, USUAL_MARGIN, best, fold, unanswered};
+pub use fold::{ARMS, USUAL_MARGIN, fold, unanswered};
 pub use probe::{KV_PROBE, KvProbe};
 pub use question::{Form, Question, Questions, Selection, Turn, sha256};
 pub use score::{Scored, Scoring, mean, stderr};

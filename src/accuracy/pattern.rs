@@ -56,7 +56,9 @@ impl Pattern {
 fn translated(source: &str) -> String {
     let mut out = String::with_capacity(source.len() + 8);
     // `(?m)` makes it the end of any line in both.
-    let by_lines = source.starts_with("(?") && source[..source.find(')').unwrap_or(0)].contains('m');
+    let flags =
+        source.strip_prefix("(?").and_then(|rest| rest.split_once(')')).map_or("", |(flags, _)| flags);
+    let by_lines = flags.bytes().all(|flag| flag.is_ascii_alphabetic()) && flags.contains('m');
     let mut in_class = false;
     let mut chars = source.chars();
     while let Some(c) = chars.next() {
@@ -128,6 +130,11 @@ mod tests {
         assert_eq!(pattern.remove("1.\n\n"), "1.\n\n");
         assert_eq!(Pattern::new(r"(?s).*#### ").unwrap().remove("a\n#### b #### 7"), "7");
         assert_eq!(Pattern::new(r"\$").unwrap().remove("$7"), "7");
+        // Only flags can make it the end of any line: these are groups with an m in them.
+        for pattern in [r"(?:m|x)$", r"(?P<m>x)$", r"(?#m)x$", r"(?<=m)x$"] {
+            assert_eq!(Pattern::new(pattern).unwrap().remove("mx\nb"), "mx\nb", "{pattern}");
+        }
+        assert_eq!(Pattern::new(r"(?im)X$").unwrap().remove("mx\nb"), "m\nb");
     }
 
     #[test]

@@ -74,6 +74,16 @@ pub enum Selection {
     TheseAlone(Vec<usize>),
 }
 
+impl Selection {
+    /// The first number that none of so many documents has.
+    pub fn missing(&self, documents: usize) -> Option<usize> {
+        match self {
+            Self::These(ids) | Self::TheseAlone(ids) => ids.iter().copied().find(|&id| documents <= id),
+            Self::All | Self::First(_) | Self::Share(_) => None,
+        }
+    }
+}
+
 impl Questions {
     /// The questions of a task.
     ///
@@ -246,10 +256,11 @@ fn field(template: Option<&Template>, doc: &Map<String, Value>) -> Result<Option
     Ok(text.filter(|text| !text.is_empty()))
 }
 
-/// The gold of a document: a template may render to a list.
+/// The gold of a document: a template may render to a list; a field is what it is.
 fn gold(template: &Template, doc: &Map<String, Value>) -> Result<Value, TaskError> {
     let value = template.value(doc)?;
-    let list = value.as_str().and_then(python::strings);
+    let rendered = value.as_str().filter(|_| !template.is_field_of(doc));
+    let list = rendered.and_then(python::strings);
     Ok(list.map_or(value, Value::from))
 }
 

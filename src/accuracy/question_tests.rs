@@ -126,3 +126,16 @@ fn hashes_are_those_of_the_harness() {
     assert_eq!(question.target_hash(), "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b");
     assert_eq!(question.prompt_hash(), "4a99557e4033c3539de2eb65472017cad5f9557f7a0625a09f1c3f6e2ba69c4c");
 }
+
+#[test]
+fn a_template_may_make_a_list_of_golds_and_a_field_is_what_it_is() {
+    let list = "['a', 'b']";
+    for (target, wanted) in [("'{{answer}}'", json!(["a", "b"])), ("answer", json!(list))] {
+        let text = format!(
+            "task: t\ndataset_path: json\ntest_split: test\ndoc_to_text: question\ndoc_to_target: {target}\n"
+        );
+        let tests = documents(&[("q", list)]);
+        let made = asks(Form::Text, 0).make(&task(&text), &tests, None, &Selection::All).unwrap();
+        assert_eq!(made[0].target, wanted, "{target}");
+    }
+}

@@ -36,11 +36,14 @@ impl<'a> Scoring<'a> {
     /// What each way of reading, in the order of the task's, makes of the answers to a document with this target.
     pub fn score(&self, target: &Value, answers: &[String]) -> Vec<Scored> {
         let one = |pipeline: &super::filter::Pipeline| {
-            let (first, extracted) = match pipeline.apply(answers) {
-                Filtered::One(one) => (one.clone(), one),
-                Filtered::Many(many) => (many.first().cloned().unwrap_or(Value::Null), Value::Array(many)),
+            let filtered = pipeline.apply(answers);
+            let right = match &filtered {
+                Filtered::One(one) => self.task.metric.matches(target, one),
+                Filtered::Many(many) => {
+                    self.task.metric.matches(target, many.first().unwrap_or(&Value::Null))
+                }
             };
-            Scored { right: self.task.metric.matches(target, &first), extracted }
+            Scored { extracted: filtered.value(), right }
         };
         self.task.pipelines.iter().map(one).collect()
     }

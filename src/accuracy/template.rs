@@ -57,6 +57,11 @@ impl Template {
         }
     }
 
+    /// Whether it is the name of a field of a document, and no template over it.
+    pub(super) fn is_field_of(&self, document: &Map<String, Value>) -> bool {
+        document.contains_key(&self.source)
+    }
+
     fn render(&self, document: &Map<String, Value>) -> Result<String, TaskError> {
         let template = self.environment.get_template(NAME).map_err(|error| self.fault(&error))?;
         template.render(Serde(document)).map_err(|error| self.fault(&error))

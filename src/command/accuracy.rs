@@ -209,6 +209,11 @@ impl Exam {
         let task = sources::task(plan)?;
         let num_fewshot = plan.num_fewshot.unwrap_or(task.num_fewshot);
         let sources = sources::documents(plan, &task, num_fewshot, &counter)?;
+        let count = sources.documents.len();
+        if let Some(number) = plan.selection.missing(count) {
+            return Err(Error::new(Exit::Usage, format!("there is no document {number}"))
+                .help(format!("--samples wants numbers from 0 to {}", count.saturating_sub(1))));
+        }
         let asks = Questions {
             form: plan.form,
             num_fewshot,

@@ -1,6 +1,6 @@
 //! What the simulated model knows, from a file.
 
-use super::{Error, Exit, Plan, SimPlan, TargetPlan, input};
+use super::{Baseline, Error, Exit, Plan, SimPlan, TargetPlan, input};
 use crate::sim::Book;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,15 +14,24 @@ pub struct AnswersPlan {
     pub right: f64,
 }
 
-/// Reads the answers for the plan's simulated cluster, if it has one that is to know some.
+/// Reads the answers for the plan's simulated clusters, where one is to know some.
 pub(super) fn learn(plan: &mut Plan) -> Result<(), Error> {
-    let target = match plan {
-        Plan::Sim(sim) => return sim.learn(),
-        Plan::Serve(serve) => &mut serve.target,
-        Plan::Repeat(repeat) => &mut repeat.serve.target,
-        Plan::Accuracy(accuracy) => &mut accuracy.serve.target,
-        _ => return Ok(()),
-    };
+    match plan {
+        Plan::Sim(sim) => sim.learn(),
+        Plan::Serve(serve) => of(&mut serve.target),
+        Plan::Repeat(repeat) => of(&mut repeat.serve.target),
+        Plan::Accuracy(accuracy) => {
+            of(&mut accuracy.serve.target)?;
+            match &mut accuracy.baseline {
+                Some(Baseline::Deployment(serve)) => of(&mut serve.target),
+                _ => Ok(()),
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+fn of(target: &mut TargetPlan) -> Result<(), Error> {
     if let TargetPlan::Embedded(sim) = target { sim.learn() } else { Ok(()) }
 }
 

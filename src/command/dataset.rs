@@ -1,13 +1,14 @@
 //! Makes the requests of a run: the tokenizer, the dataset, and what is to be said of them.
 
 use super::{DatasetPlan, Error, Exit, ServePlan, Surroundings, TargetPlan, TokenizerPlan};
-use super::{input, progress};
+use super::{input, preflight, progress};
 use crate::measure::{DatasetFacts, PromptTokensSource};
 use crate::workload::{DatasetError, Request, SONNETS, Templating, TokenCounter, Tokenizer, decode};
 use jiff::civil::DateTime;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// The requests of a run, and where they come from.
@@ -21,8 +22,11 @@ pub(super) struct Dataset {
 /// A dataset that is being made while the target is looked at.
 pub(super) enum Making {
     Done(Box<Dataset>),
-    Running(thread::JoinHandle<Result<Dataset, Error>>),
+    Running(mpsc::Receiver<Result<Dataset, Error>>),
 }
+
+/// How often the wait for a dataset looks whether it still is to go on.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What a dataset is made from.
 struct Job {
@@ -48,19 +52,30 @@ impl Making {
         if job.tokenizer == TokenizerPlan::Estimate {
             return Ok(Making::Done(Box::new(job.make()?)));
         }
-        let running = thread::Builder::new().name("dataset".to_owned()).spawn(move || job.make());
-        running.map(Making::Running).map_err(|error| {
+        let (made, running) = mpsc::channel();
+        // Where the run was stopped meanwhile nobody wants it any more.
+        let making = thread::Builder::new().name("dataset".to_owned()).spawn(move || made.send(job.make()));
+        making.map(|_| Making::Running(running)).map_err(|error| {
             Error::new(Exit::Preflight, "cannot start a thread for the dataset").caused_by(error)
         })
     }
 
-    /// The dataset; waits for it without giving way to anything else.
-    pub(super) fn finish(self) -> Result<Dataset, Error> {
-        match self {
-            Making::Done(dataset) => Ok(*dataset),
-            Making::Running(running) => running
-                .join()
-                .unwrap_or_else(|_| Err(Error::new(Exit::Preflight, "the thread of the dataset failed"))),
+    /// The dataset; waits for it without giving way to anything else but a signal that stops the run.
+    pub(super) fn finish(self, world: &Surroundings) -> Result<Dataset, Error> {
+        let running = match self {
+            Making::Done(dataset) => return Ok(*dataset),
+            Making::Running(running) => running,
+        };
+        loop {
+            match running.recv_timeout(LOOK) {
+                Ok(made) => return made,
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    return Err(Error::new(Exit::Preflight, "the thread of the dataset failed"));
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    preflight::stopped_early(world).map_or(Ok(()), Err)?;
+                }
+            }
         }
     }
 }
@@ -85,7 +100,7 @@ impl Job {
             DatasetPlan::Random(_) => ("random", None),
             DatasetPlan::ShareGpt { path, .. } => ("sharegpt", Some(path.as_path())),
             DatasetPlan::Custom { path, .. } => ("custom", Some(path.as_path())),
-            DatasetPlan::Questions { .. } => ("questions", None),
+            DatasetPlan::Questions => ("questions", None),
         };
         let generated = matches!(self.plan, DatasetPlan::Random(_));
         let bytes = match path {
@@ -113,7 +128,7 @@ impl Job {
             DatasetPlan::Sonnet { sonnet, .. } => sonnet.requests(decode(bytes)?, counter),
             DatasetPlan::ShareGpt { sharegpt, .. } => sharegpt.requests(decode(bytes)?, counter),
             DatasetPlan::Custom { custom, .. } => custom.requests(decode(bytes)?, counter),
-            DatasetPlan::Questions { .. } => Ok(Vec::new()),
+            DatasetPlan::Questions => Ok(Vec::new()),
             DatasetPlan::Random(random) => {
                 let bar = self.bar.then(|| progress::bar(random.num_prompts));
                 let made = random.requests(counter, &|done, _| {
@@ -166,7 +181,7 @@ impl Job {
                     _ => None,
                 };
             }
-            DatasetPlan::ShareGpt { .. } | DatasetPlan::Questions { .. } => return None,
+            DatasetPlan::ShareGpt { .. } | DatasetPlan::Questions => return None,
         };
         let without = counter.tokenizer().is_some() && counter.chat_template().is_none();
         (without && templating == Templating::Sent).then_some("raw text: the tokenizer has no chat template")

@@ -163,13 +163,6 @@ impl Embedded {
             (_, None) => Some("the embedded cluster panicked"),
         }
     }
-
-    /// Ends it at once.
-    pub(super) async fn stop_now(self) -> sim::Totals {
-        let (handle, signal) = stop_channel();
-        handle.ask(Stop::Now);
-        self.stop(signal).await
-    }
 }
 
 /// What the nodes are told, with the wall's time at the clock's origin.

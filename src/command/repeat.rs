@@ -9,7 +9,7 @@ mod through_proxy;
 use super::client::Client;
 use super::dataset::Making;
 use super::embedded::{self, Bound, Embedded};
-use super::ending::{Closing, finish};
+use super::ending::{Closing, ended_early, finish};
 use super::manifest::{Known, manifest, run_id};
 use super::preflight::{self, Connections};
 use super::recorder::{Recorder, RunDirectory};
@@ -62,7 +62,7 @@ pub(super) async fn repeat(plan: RepeatPlan, world: &mut Surroundings) -> Result
     })?;
     plan.serve.result.as_ref().map_or(Ok(()), result_file::check)?;
     let (embedded, front, prefill, decode) = reach(&plan, started.timestamp(), clock, world).await?;
-    let mut dataset = making.finish()?;
+    let mut dataset = making.finish(world)?;
     let salt = plan.serve.salt.as_ref().map(|salt| salt_text(salt, &run_id));
     dataset.requests = salted(dataset.requests, salt.as_deref(), &dataset.counter);
     let most = 1 + plan.times.iter().copied().max().unwrap_or(0);
@@ -115,11 +115,10 @@ pub(super) async fn repeat(plan: RepeatPlan, world: &mut Surroundings) -> Result
     let Bench { load, .. } = bench;
     let ended = load.finish().await;
     if let Some(embedded) = embedded {
-        embedded.stop_now().await;
+        manifest.broken.extend(embedded.end_now().await.map(str::to_owned));
     }
     manifest.repeat = Some(facts(&plan, known));
-    let died = |error| Error::new(Exit::Aborted, "the load ended early").caused_by(error);
-    let ran = ran.and_then(|report| ended.map(|()| report).map_err(died));
+    let ran = ran.and_then(|report| ended.map(|()| report).map_err(ended_early));
     finish(Closing::of_load(&plan.serve, &mut manifest, directory, throttled_before), ran, world)
 }
 

@@ -79,16 +79,14 @@ fn redact_value(flag: &str, value: &str) -> String {
             }
             Err(_) => "[redacted]".to_owned(),
         },
-        _ => match (value.split_once("://"), value.rfind('@')) {
-            (Some((scheme, rest)), Some(_)) => {
-                let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-                match rest[..end].rfind('@') {
-                    Some(at) => format!("{scheme}://[redacted]@{}", &rest[at + 1..]),
-                    None => value.to_owned(),
-                }
+        // A password may hold what ends an authority, so that the last `@` counts, wherever it is.
+        _ => {
+            match value.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1)))
+            {
+                Some((scheme, place)) => format!("{scheme}://[redacted]@{place}"),
+                None => value.to_owned(),
             }
-            _ => value.to_owned(),
-        },
+        }
     }
 }
 
@@ -144,7 +142,8 @@ mod tests {
             "pdbench",
             "serve",
             "--base-url",
-            "http://user:hunter2@host:1/x@y",
+            "http://user:hunter2@host:1/x",
+            "--baseline-url=http://user:a/hunter2?hunter2#hunter2@host:2",
             "--header",
             "X-Api-Key=hunter2",
             "x-tenant=hunter2",
@@ -155,7 +154,7 @@ mod tests {
         ];
         let shown = redacted(&typed.map(str::to_owned)).join(" ");
         assert!(!shown.contains("hunter2"), "{shown}");
-        for kept in ["user-agent=me", "X-Api-Key=", "host:1/x@y", "\"max_tokens\":4", "a@b"] {
+        for kept in ["user-agent=me", "X-Api-Key=", "host:1/x", "host:2", "\"max_tokens\":4", "a@b"] {
             assert!(shown.contains(kept), "{kept}: {shown}");
         }
     }

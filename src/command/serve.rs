@@ -56,7 +56,7 @@ pub(super) async fn serve(plan: ServePlan, world: &mut Surroundings) -> Result<E
     plan.result.as_ref().map_or(Ok(()), result_file::check)?;
     let reached = reach_or_stop(&plan, &started, clock, world).await;
     // A fault of the dataset is said first: it is there with any target.
-    let mut dataset = making.finish()?;
+    let mut dataset = making.finish(world)?;
     let reached = reached?;
     let salt = plan.salt.as_ref().map(|salt| salt_text(salt, &run_id));
     lengths::check(&plan, &dataset, salt_tokens(salt.as_deref(), &dataset.counter), reached.max_model_len)?;

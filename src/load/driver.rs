@@ -13,6 +13,8 @@ use tokio::time::sleep_until;
 
 /// A request has ended; its place is free.
 pub(super) struct Ended {
+    /// Number within the pass.
+    pub(super) index: usize,
     pub(super) at: Offset,
     pub(super) failed: bool,
     /// Its record, if it was a probe that failed.
@@ -64,7 +66,7 @@ impl Driver {
             match pacer.step(self.clock.now().into()) {
                 Step::Send(turn) => {
                     if !self.send(&pass, turn) {
-                        pacer.ended(turn.ready, true);
+                        pacer.ended(turn.index, turn.ready, true);
                         pacer.stop();
                     }
                 }
@@ -79,7 +81,7 @@ impl Driver {
     }
 
     fn note(&mut self, ended: Ended, pacer: &mut Pacer) {
-        pacer.ended(ended.at, ended.failed);
+        pacer.ended(ended.index, ended.at, ended.failed);
         for idle in ended.idle.into_iter().flatten() {
             self.idle[idle.place].push(idle);
         }

@@ -11,6 +11,7 @@ mod leg_usage;
 mod live;
 mod opening;
 mod pacer;
+mod patience;
 mod preconnect;
 mod reading;
 #[cfg(test)]
@@ -26,6 +27,7 @@ mod watch;
 pub use fault::LoadError;
 pub use live::{Live, LiveView};
 pub use pacer::Ending;
+pub use patience::Timeouts;
 pub use reading::ReadLimits;
 pub use watch::WatchReport;
 
@@ -115,33 +117,6 @@ pub enum Pacing {
     },
 }
 
-/// How long a request may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// To open a connection.
-    pub connect: Duration,
-    /// From the send to the first token.
-    pub first_token: Duration,
-    /// Between two events after it.
-    pub idle: Duration,
-    /// From the send to the end; `None` for no limit.
-    pub request: Option<Duration>,
-    /// For requests in flight when a pass ends early.
-    pub drain: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(10),
-            first_token: Duration::from_secs(600),
-            idle: Duration::from_secs(120),
-            request: None,
-            drain: Duration::from_secs(30),
-        }
-    }
-}
-
 /// A request ready to be written.
 #[derive(Clone, Debug)]
 pub struct Prepared {
@@ -188,6 +163,16 @@ impl fmt::Debug for Lead {
     }
 }
 
+/// Which requests share a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Share {
+    /// All of a pass.
+    #[default]
+    All,
+    /// Those to the same place.
+    EachPlace,
+}
+
 /// Requests that are sent by one schedule.
 #[derive(Clone)]
 pub struct Pass {
@@ -201,8 +186,10 @@ pub struct Pass {
     pub requests: Vec<Prepared>,
     /// When, from the start of the pass; as long as `requests`, ascending.
     pub schedule: Vec<Duration>,
-    /// Most requests in flight at a time.
+    /// Most requests in flight at a time, …
     pub max_concurrency: Option<usize>,
+    /// … and whether that is of all of them, or of those to each place, none of which then waits for another.
+    pub share: Share,
     /// Longest time of sending.
     pub max_duration: Option<Duration>,
     /// Failure share in a window of the last 200 requests at which the pass gives up.
@@ -219,6 +206,7 @@ impl Pass {
             schedule: vec![Duration::ZERO; requests.len()],
             requests,
             max_concurrency: None,
+            share: Share::All,
             max_duration: None,
             max_error_rate: None,
         }
@@ -315,9 +303,14 @@ impl Load {
         let driver = self.driver.take().ok_or(PACER)?;
         let limits = PassLimits {
             max_concurrency: pass.max_concurrency,
+            lanes: match pass.share {
+                Share::All => Vec::new(),
+                Share::EachPlace => pass.requests.iter().map(|request| request.place).collect(),
+            },
             max_duration: pass.max_duration,
             max_error_rate: pass.max_error_rate,
         };
+        let planned = pass.requests.len();
         let shared = Arc::new(PassShared {
             kind: pass.kind,
             stage: pass.stage,
@@ -341,7 +334,8 @@ impl Load {
         let (driver, mut report) = done.ok_or(PACER)?;
         report.watch = seen;
         self.driver = Some(driver);
-        self.next_i += report.sent as u32;
+        // Where lanes were cut short, those that were sent are not the first ones.
+        self.next_i += planned as u32;
         Ok(report)
     }
 

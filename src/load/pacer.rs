@@ -9,13 +9,23 @@ pub(super) struct Pacer {
     /// Due times from the start of the pass, ascending.
     schedule: Vec<Duration>,
     start: Offset,
-    next: usize,
+    lanes: Vec<Lane>,
+    /// The lane of each request; empty where there is one for all.
+    lane_of: Vec<usize>,
+    sent: usize,
     in_flight: usize,
-    slots: Slots,
     /// No request goes out from here on.
     send_until: Option<Offset>,
     budget: Option<Budget>,
     stopped: Option<Ending>,
+}
+
+/// Requests that share places in flight. One lane does not wait for another.
+#[derive(Debug)]
+struct Lane {
+    /// Its next request, or the number of all.
+    next: usize,
+    slots: Slots,
 }
 
 /// Places in flight.
@@ -69,9 +79,12 @@ pub enum Ending {
 }
 
 /// What a pass may do.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct PassLimits {
+    /// Most requests in flight of each lane.
     pub(super) max_concurrency: Option<usize>,
+    /// The lane of each request; empty where there is one for all.
+    pub(super) lanes: Vec<usize>,
     pub(super) max_duration: Option<Duration>,
     /// Share of failures in the last [`WINDOW`] ended requests above which the pass gives up.
     pub(super) max_error_rate: Option<f64>,
@@ -92,14 +105,20 @@ struct Budget {
 
 impl Pacer {
     pub(super) fn new(schedule: Vec<Duration>, start: Offset, limits: PassLimits) -> Self {
-        let free = |places| (0..places).map(|_| Reverse(Offset::default())).collect();
+        let slots = || {
+            let free =
+                |most: usize| (0..most.min(schedule.len())).map(|_| Reverse(Offset::default())).collect();
+            limits.max_concurrency.map_or(Slots::Unlimited, |most| Slots::Free(free(most)))
+        };
+        let lane_of = limits.lanes;
+        let lanes = 0..=lane_of.iter().copied().max().unwrap_or(0);
+        let first = |lane| lane_of.iter().position(|&of| of == lane).unwrap_or(lane_of.len());
         Self {
-            slots: limits
-                .max_concurrency
-                .map_or(Slots::Unlimited, |most| Slots::Free(free(most.min(schedule.len())))),
+            lanes: lanes.map(|lane| Lane { next: first(lane), slots: slots() }).collect(),
+            lane_of,
             schedule,
             start,
-            next: 0,
+            sent: 0,
             in_flight: 0,
             send_until: limits.max_duration.map(|most| start + most),
             budget: limits.max_error_rate.map(|max_error_rate| Budget {
@@ -116,39 +135,48 @@ impl Pacer {
         if let Some(ending) = self.stopped {
             return Step::Done(ending);
         }
-        let Some(&due) = self.schedule.get(self.next) else {
+        let waiting = || self.lanes.iter().filter(|lane| lane.next < self.schedule.len());
+        if waiting().next().is_none() {
             return Step::Done(Ending::Complete);
-        };
-        let scheduled = self.start + due;
-        let over = self.send_until.filter(|&end| end <= now);
-        if over.is_some() {
+        }
+        if self.send_until.is_some_and(|end| end <= now) {
             self.stopped = Some(Ending::DurationOver);
             return Step::Done(Ending::DurationOver);
         }
+        let Some(index) = waiting().filter(|lane| lane.slots.any()).map(|lane| lane.next).min() else {
+            return self.send_until.map_or(Step::WaitForEnd, Step::WaitUntil);
+        };
+        let scheduled = self.start + self.schedule[index];
         if now < scheduled {
             return Step::WaitUntil(self.send_until.map_or(scheduled, |end| end.min(scheduled)));
         }
-        let free_since = match &mut self.slots {
-            Slots::Unlimited => None,
-            Slots::Free(free) => match free.pop() {
-                Some(Reverse(since)) => Some(since),
-                None => return self.send_until.map_or(Step::WaitForEnd, Step::WaitUntil),
-            },
-        };
-        let turn = Turn {
-            index: self.next,
-            scheduled,
-            ready: free_since.map_or(scheduled, |since| since.max(scheduled)),
-        };
-        self.next += 1;
+        self.sent += 1;
         self.in_flight += 1;
-        Step::Send(turn)
+        Step::Send(Turn { index, scheduled, ready: self.take(index).max(scheduled) })
     }
 
-    /// Takes note that a request ended.
-    pub(super) fn ended(&mut self, at: Offset, failed: bool) {
+    /// Takes a place for a request, which becomes its lane's last; since when it was free.
+    fn take(&mut self, index: usize) -> Offset {
+        let number = self.lane(index);
+        let after = |&next: &usize| self.lane_of.get(next).is_none_or(|&lane| lane == number);
+        let next = (index + 1..self.schedule.len()).find(after).unwrap_or(self.schedule.len());
+        let lane = &mut self.lanes[number];
+        lane.next = next;
+        match &mut lane.slots {
+            Slots::Unlimited => Offset::default(),
+            Slots::Free(free) => free.pop().map_or(Offset::default(), |Reverse(since)| since),
+        }
+    }
+
+    fn lane(&self, index: usize) -> usize {
+        self.lane_of.get(index).copied().unwrap_or(0)
+    }
+
+    /// Takes note that the request of this number ended.
+    pub(super) fn ended(&mut self, index: usize, at: Offset, failed: bool) {
         self.in_flight -= 1;
-        if let Slots::Free(free) = &mut self.slots {
+        let lane = self.lane(index);
+        if let Slots::Free(free) = &mut self.lanes[lane].slots {
             free.push(Reverse(at));
         }
         let Some(budget) = &mut self.budget else { return };
@@ -175,7 +203,16 @@ impl Pacer {
 
     /// Requests sent so far.
     pub(super) fn sent(&self) -> usize {
-        self.next
+        self.sent
+    }
+}
+
+impl Slots {
+    fn any(&self) -> bool {
+        match self {
+            Slots::Unlimited => true,
+            Slots::Free(free) => !free.is_empty(),
+        }
     }
 }
 
@@ -215,12 +252,32 @@ mod tests {
         let mut pacer = pacer(&[0, 1, 90], limits);
         assert_eq!(pacer.step(ms(100)), send(0, 100, 100));
         assert_eq!(pacer.step(ms(101)), Step::WaitForEnd);
-        pacer.ended(ms(150), false);
+        pacer.ended(0, ms(150), false);
         // Noticed 3 ms later: the lateness is the client's, not the queue's.
         assert_eq!(pacer.step(ms(153)), send(1, 101, 150));
-        pacer.ended(ms(160), false);
+        pacer.ended(1, ms(160), false);
         assert_eq!(pacer.step(ms(161)), Step::WaitUntil(ms(190)));
         assert_eq!(pacer.step(ms(190)), send(2, 190, 190));
+    }
+
+    #[test]
+    fn one_lane_does_not_wait_for_the_places_of_another() {
+        let limits =
+            PassLimits { max_concurrency: Some(1), lanes: vec![0, 1, 1, 0, 0], ..Default::default() };
+        let mut pacer = pacer(&[0, 0, 0, 0, 20], limits);
+        assert_eq!(pacer.step(ms(100)), send(0, 100, 100));
+        assert_eq!(pacer.step(ms(100)), send(1, 100, 100));
+        assert_eq!(pacer.step(ms(100)), Step::WaitForEnd);
+        pacer.ended(0, ms(110), false);
+        assert_eq!(pacer.step(ms(110)), send(3, 100, 110));
+        pacer.ended(3, ms(115), false);
+        assert_eq!(pacer.step(ms(115)), Step::WaitUntil(ms(120)));
+        assert_eq!(pacer.step(ms(120)), send(4, 120, 120));
+        assert_eq!((pacer.step(ms(120)), pacer.sent()), (Step::WaitForEnd, 4));
+        pacer.ended(1, ms(130), true);
+        assert_eq!(pacer.step(ms(130)), send(2, 100, 130));
+        assert_eq!(pacer.step(ms(130)), Step::Done(Ending::Complete));
+        assert_eq!(pacer.in_flight(), 2);
     }
 
     #[test]
@@ -228,7 +285,7 @@ mod tests {
         let limits = PassLimits {
             max_concurrency: Some(1),
             max_duration: Some(Duration::from_millis(50)),
-            max_error_rate: None,
+            ..Default::default()
         };
         let mut pacer = pacer(&[0, 10, 20], limits);
         assert_eq!(pacer.step(ms(100)), send(0, 100, 100));
@@ -243,10 +300,10 @@ mod tests {
         let mut pacer = pacer(&[0; 300], limits);
         for k in 0..49 {
             pacer.step(ms(100));
-            pacer.ended(ms(100), k % 2 == 0);
+            pacer.ended(k, ms(100), k % 2 == 0);
         }
         assert!(matches!(pacer.step(ms(100)), Step::Send(_)), "too few to judge");
-        pacer.ended(ms(100), true);
+        pacer.ended(49, ms(100), true);
         assert_eq!(pacer.step(ms(100)), Step::Done(Ending::OverBudget { failed: 26, of: 50 }));
     }
 
@@ -256,7 +313,7 @@ mod tests {
         let mut pacer = pacer(&[0; 2000], limits);
         for k in 0..1000 {
             assert!(matches!(pacer.step(ms(100)), Step::Send(_)), "{k}");
-            pacer.ended(ms(100), k % 20 == 19);
+            pacer.ended(k, ms(100), k % 20 == 19);
         }
     }
 }

@@ -312,7 +312,7 @@ impl Drop for Stream {
         let failed = record.outcome.is_failure();
         let first_of_all = matches!(record.kind, Kind::Probe | Kind::Prefill);
         let probe = (first_of_all && failed).then(|| Box::new(record.clone()));
-        self.shard.hand_over(Ended { at, failed, probe, idle }, record);
+        self.shard.hand_over(Ended { index: self.turn.index, at, failed, probe, idle }, record);
     }
 }
 

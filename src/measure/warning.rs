@@ -138,6 +138,15 @@ pub enum Warning {
         /// Share of the answers.
         share: f64,
     },
+    /// The model does not say the codes of a probe, so that wrong ones show nothing.
+    NotRecited {
+        /// Codes that were said right, by the baseline where there is one.
+        right: usize,
+        /// Answers.
+        of: usize,
+        /// There is a baseline to hold the texts against.
+        compared: bool,
+    },
     /// Requests that were sent again because a kept-alive connection had been closed.
     StaleRetries {
         /// How many.
@@ -213,6 +222,13 @@ impl Warning {
             Warning::EmptyAnswers { arm, share } => {
                 format!("{arm}: {} of the answers have no text", percent(*share))
             }
+            Warning::NotRecited { right, of, compared } => {
+                let rest = match compared {
+                    true => "what counts is whether the texts are the baseline's",
+                    false => "and without a baseline nothing else was checked",
+                };
+                format!("the model says {right} of {of} codes: codes show nothing of such a model, {rest}")
+            }
             Warning::StaleRetries { requests } => format!(
                 "{requests} requests were sent a second time because the server had closed a kept-alive connection"
             ),
@@ -258,6 +274,12 @@ impl Warning {
             Warning::CutAnswers { .. } => "raise --max-tokens: a model that reasons needs more than 256",
             Warning::EmptyAnswers { .. } => {
                 "look at one such answer in documents.csv: a stop string or the chat template may end it at once"
+            }
+            Warning::NotRecited { compared: true, .. } => {
+                "look at the share of equal texts beside that of the baseline with itself, or ask a model that recites"
+            }
+            Warning::NotRecited { compared: false, .. } => {
+                "name the same model without disaggregation by --baseline-url, or ask a model that recites"
             }
             Warning::StaleRetries { .. } => "raise the keep-alive time of the server or the proxy",
         }

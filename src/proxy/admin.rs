@@ -88,12 +88,10 @@ pub(super) fn authorise(admin: &Admin, headers: &HeaderMap) -> Result<(), Proble
 fn kv_places(node: &Node) -> Vec<Option<Node>> {
     let at = |host: &str, port: u16| Node { host: host.to_owned(), port, kv: KvFacts::default() };
     let facts = &node.kv;
-    let ports = facts.bootstrap_port.iter().chain(&facts.side_channel_port);
-    let ports = ports.chain(&facts.init_ports).chain(&facts.alloc_ports);
-    let host = facts.side_channel_host.as_deref().unwrap_or(&node.host);
+    let ports = facts.bootstrap_port.iter().chain(&facts.init_ports).chain(&facts.alloc_ports);
     let own = ports.map(|port| Some(at(&node.host, *port)));
-    let side = facts.side_channel_host.as_ref().zip(facts.side_channel_port);
-    let side = side.map(|(_, port)| Some(at(host, port)));
+    let host = facts.side_channel_host.as_deref().unwrap_or(&node.host);
+    let side = facts.side_channel_port.map(|port| Some(at(host, port)));
     own.chain(side).chain(facts.address.iter().map(|address| address.parse().ok())).collect()
 }
 

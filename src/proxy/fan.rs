@@ -12,9 +12,11 @@ use crate::wire::dialect::{Call, Leg};
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::{HeaderMap, StatusCode};
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// Longest answer that is handed on.
@@ -70,30 +72,36 @@ pub(super) fn without_key(proxy: &Proxy, text: &str) -> String {
     }
 }
 
-/// `/reset_prefix_cache`: every instance is told; 200 when all of them did it.
+/// `/reset_prefix_cache`: every instance is told, all at once; 200 when all of them did it.
 pub(super) async fn reset_prefix_cache(
-    proxy: &Proxy,
+    proxy: &Arc<Proxy>,
     headers: &HeaderMap,
     body: Incoming,
 ) -> Result<Reply, Problem> {
-    let leg = leg("/reset_prefix_cache", headers, read_body(proxy, body).await?);
-    let passed = passed_lines(headers, proxy.config.instance_key.as_ref());
-    let mut told = Map::new();
-    let mut good = true;
+    let leg = Arc::new(leg("/reset_prefix_cache", headers, read_body(proxy, body).await?));
+    let passed: Arc<[u8]> = passed_lines(headers, proxy.config.instance_key.as_ref()).into();
+    let mut asking = JoinSet::new();
     for role in [Role::Prefill, Role::Decode] {
         for instance in proxy.roster.instances(role) {
-            let asked = timeout(LONGEST_RESET, post(proxy, &instance, &leg, &passed)).await;
-            let (done, said) = match asked {
-                Ok(Ok((status, _))) => ((200..300).contains(&status), json!(status)),
-                Ok(Err(fault)) => (false, json!(without_key(proxy, &fault.message))),
-                Err(_) => (false, json!(format!("no answer within {LONGEST_RESET:?}"))),
-            };
-            good &= done;
-            told.insert(instance.name.clone(), said);
+            let (proxy, leg, passed) = (Arc::clone(proxy), Arc::clone(&leg), Arc::clone(&passed));
+            asking
+                .spawn(async move { (instance.name.clone(), reset(&proxy, &instance, &leg, &passed).await) });
         }
     }
+    let told: BTreeMap<String, (bool, Value)> = asking.join_all().await.into_iter().collect();
+    let good = told.values().all(|(done, _)| *done);
+    let told: Map<String, Value> = told.into_iter().map(|(name, (_, said))| (name, said)).collect();
     let status = if good { StatusCode::OK } else { StatusCode::BAD_GATEWAY };
     Ok(json_reply(status, &json!({ "instances": told })))
+}
+
+/// Whether an instance emptied its cache, and its status or what kept it.
+async fn reset(proxy: &Proxy, instance: &Arc<Instance>, leg: &Leg, passed: &[u8]) -> (bool, Value) {
+    match timeout(LONGEST_RESET, post(proxy, instance, leg, passed)).await {
+        Ok(Ok((status, _))) => ((200..300).contains(&status), json!(status)),
+        Ok(Err(fault)) => (false, json!(without_key(proxy, &fault.message))),
+        Err(_) => (false, json!(format!("no answer within {LONGEST_RESET:?}"))),
+    }
 }
 
 /// `/v1/metaserver`: a decode instance asks for the prefill of a request that waits for it.

@@ -133,13 +133,13 @@ fn exempt(list: &str, host: &str, port: u16) -> bool {
     entries.filter(|entry| !entry.is_empty()).any(|entry| {
         let (name, of_port) = match entry.rsplit_once(':') {
             // More colons than one: an address, unless brackets say where it ends.
-            Some((name, digits)) if !name.contains(':') || name.ends_with(']') => {
-                (name, digits.parse::<u16>().ok())
-            }
+            Some((name, digits)) if !name.contains(':') || name.ends_with(']') => (name, Some(digits)),
             _ => (entry.as_str(), None),
         };
         let name = name.trim_start_matches('[').trim_end_matches(']');
-        of_port.is_none_or(|of_port| of_port == port) && (name == "*" || covers(name, &host))
+        // What is no port is that of no place.
+        let is_port = |digits: &str| digits.parse() == Ok(port);
+        of_port.is_none_or(is_port) && (name == "*" || covers(name, &host))
     })
 }
 
@@ -234,6 +234,8 @@ mod tests {
             ("socks5h://u:hunter2@x:1080", "SOCKS"),
             ("ftp://x", "want http://HOST:PORT"),
             ("http://u:hunter2@x:99999", "port"),
+            ("http://u:a/hunter2@x:3128", "not an HTTP proxy"),
+            ("http://u:a#hunter2@x:3128", "not an HTTP proxy"),
             ("http://x/path", "no path"),
             ("http://", "not an HTTP proxy"),
         ] {
@@ -274,6 +276,7 @@ mod tests {
             ("a,b", "b", 80, true),
             ("host:8000", "host", 8000, true),
             ("host:8000", "host", 8001, false),
+            ("host:abc", "host", 8000, false),
             ("10.0.0.0/8", "10.200.3.4", 80, true),
             ("10.0.0.0/8", "11.0.0.1", 80, false),
             ("0.0.0.0/0", "11.0.0.1", 80, true),

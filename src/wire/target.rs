@@ -117,12 +117,15 @@ impl Target {
             |why: &str| TargetError::NotAUrl { url: without_credentials(base_url), why: why.to_owned() };
         let with_scheme =
             if base_url.contains("://") { base_url.to_owned() } else { format!("http://{base_url}") };
+        // A password may hold what ends an authority: then the parser would take it for a path.
+        if base_url.contains('@') {
+            return Err(bad(
+                "an `@` is that of credentials, which do not belong in a URL; set OPENAI_API_KEY",
+            ));
+        }
         let url = Url::parse(&with_scheme).map_err(|error| bad(&error.to_string()))?;
         if !["http", "https"].contains(&url.scheme()) {
             return Err(bad("want http://HOST:PORT or https://HOST:PORT"));
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(bad("credentials do not belong in a URL; set OPENAI_API_KEY"));
         }
         if url.query().is_some() || url.fragment().is_some() {
             return Err(bad("a base URL has no query and no fragment"));
@@ -319,14 +322,11 @@ fn check_value(name: &str, value: &str) -> Result<(), TargetError> {
     Ok(())
 }
 
-/// A URL as it may be shown: what stands before an `@` of its authority is cut.
+/// A URL as it may be shown: what stands before its last `@` is cut, wherever that is, for a password may hold what ends
+/// an authority.
 pub(super) fn without_credentials(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let shown = match rest[..end].rfind('@') {
-        Some(at) => format!("…@{}", &rest[at + 1..]),
-        None => rest.to_owned(),
-    };
+    let shown = rest.rsplit_once('@').map_or(rest.to_owned(), |(_, shown)| format!("…@{shown}"));
     let shown = if scheme.is_empty() { shown } else { format!("{scheme}://{shown}") };
     shown.escape_debug().to_string()
 }

@@ -79,7 +79,9 @@ async fn ways_of_asking_that_exclude_one_another_are_refused() {
         ("--seed 1,2", "--seed wants one whole number, or four"),
         ("--model_args model", "`model` has no `=`"),
         ("--model_args modell=m", "`modell` is not known"),
-        ("--samples 500", "no document was selected"),
+        ("--samples 3,126,500", "there is no document 126"),
+        ("--model_args timeout=soon", "`timeout=soon` cannot be read"),
+        ("--model_args verify_certificate=False --ca-file x", "leave one of them out"),
         ("--num-fewshot 41", "worked examples"),
         ("--base-url http://127.0.0.1:9 --sim-right 1", "--sim-… flags shape the embedded cluster"),
     ] {

@@ -190,6 +190,29 @@ async fn tokenize_goes_to_one_and_reset_to_all() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn instances_that_do_not_empty_their_cache_cost_one_wait_together() {
+    let frozen: Vec<Fake> = (0..3).map(|_| Fake::start(vec![vec![Act::Hang]])).collect();
+    let (p, _) = fakes();
+    let proxy = Proxy::start(config(Dialect::Plain, &[&p], &frozen.iter().collect::<Vec<_>>())).await;
+    let began = tokio::time::Instant::now();
+    let reset = proxy.post("/reset_prefix_cache", "").await;
+    assert_eq!(reset.status, 502, "{}", reset.text);
+    assert_eq!(reset.text.matches("no answer within 30s").count(), 3, "{}", reset.text);
+    assert!(began.elapsed() < Duration::from_secs(31), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_side_channel_on_another_host_is_looked_up_there_and_nowhere_else() {
+    let (p, d) = fakes();
+    let proxy = Proxy::start(with_key(&p, &d, &["127.0.0.1:8200", "127.0.0.2:5600"])).await;
+    for (side, status) in [("127.0.0.2:5600", 200), ("127.0.0.2:5601", 403), ("127.0.0.1:5600", 403)] {
+        let node = format!("127.0.0.1:8200,side-channel={side}");
+        let answer = ask(&proxy, "add", CANARY, &body("decode", &node)).await;
+        assert_eq!(answer.status, status, "{side}: {}", answer.text);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn metrics_tell_each_leg_by_its_end() {
     let (p, d) = fakes();
     let proxy = Proxy::between(Dialect::Plain, &p, &d).await;

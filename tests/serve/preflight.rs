@@ -4,8 +4,9 @@ use crate::common::script::{Act, ScriptServer, Setup, whole};
 use crate::common::{Ran, run_in, run_world};
 use crate::refusals::refused;
 use pdbench::Exit;
+use pdbench::command::InterruptedBy;
 use pdbench::measure::Outcome;
-use pdbench::runtime::Workers;
+use pdbench::runtime::{Stop, Workers};
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 use tempfile::tempdir;
@@ -245,4 +246,31 @@ async fn a_load_that_may_take_most_local_ports_is_warned_of() {
         let ran = run_in(&place.path().join(count), &arguments, Workers::Local).await;
         assert_eq!(ran.stderr.matches("net.ipv4.ip_local_port_range").count(), 2 * warned, "{}", ran.stderr);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_stopped_does_not_wait_for_a_dataset_that_is_still_made() {
+    let place = tempdir().unwrap();
+    let pipe = place.path().join("prompts");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let (ended, end) = std::sync::mpsc::channel();
+    let other_end = pipe.clone();
+    // Nobody writes the prompts before the run has ended; should it wait for them, it is let go at last.
+    let writer = std::thread::spawn(move || {
+        let in_time = end.recv_timeout(Duration::from_secs(60)).is_ok();
+        drop(std::fs::OpenOptions::new().read(true).write(true).open(other_end));
+        in_time
+    });
+    let tokenizer = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tiny-tokenizer");
+    let shown = pipe.display().to_string();
+    let arguments =
+        ["serve", "--sim", "--dataset-name", "custom", "--dataset-path", &shown, "--tokenizer", tokenizer];
+    let ran = run_world(&place.path().join("out"), &arguments, Workers::Local, |world| {
+        world.interrupt.handle(InterruptedBy::Interrupt).ask(Stop::Drain);
+    })
+    .await;
+    ended.send(()).unwrap();
+    assert!(writer.join().unwrap(), "the run waited for its prompts");
+    assert_eq!(ran.exit, Exit::Interrupted, "{}", ran.stderr);
+    assert!(ran.stderr.contains("stopped before the load began"), "{}", ran.stderr);
 }

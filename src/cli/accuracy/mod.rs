@@ -229,10 +229,14 @@ impl AccuracyArgs {
             return Ok(Some(Baseline::Run(directory.clone())));
         }
         let target = match (&against.baseline_url, against.baseline_sim) {
-            (Some(url), _) => TargetPlan::Remote(self.target.at(url, api_key)?),
+            (Some(url), _) => {
+                let target = self.target.at(url, api_key)?;
+                TargetPlan::Remote(target.through(self.target.proxy_before(url, outside)?))
+            }
             (None, Some(topology)) => {
                 let config = Config { topology, seed: self.parameters.config.seed, ..Config::default() };
-                TargetPlan::Embedded(Box::new(SimPlan::embedded(config)))
+                let answers = self.parameters.answers.clone();
+                TargetPlan::Embedded(Box::new(SimPlan { answers, ..SimPlan::embedded(config) }))
             }
             (None, None) if against.baseline_passes.is_some_and(|passes| 1 < passes) => {
                 return Err(usage("--baseline-passes without a baseline").help("add --baseline-url URL"));

@@ -240,6 +240,32 @@ fn texts_that_part_as_often_as_the_baselines_own_show_nothing() {
 }
 
 #[test]
+fn a_client_that_could_not_keep_up_is_told_although_the_run_is_valid() {
+    let mut run = asked(|_, _| ());
+    for record in &mut run.records {
+        record.ready = Some(at(1000.0 * f64::from(record.i)));
+        record.sent = Some(at(1000.0 * f64::from(record.i) + 50.0));
+    }
+    let summary = Summary::of(&run);
+    assert_eq!(
+        (summary.client.state, summary.validity.valid),
+        (crate::measure::ClientState::Saturated, true)
+    );
+    assert_eq!(summary.warnings, [Warning::ClientDegraded { evidence: summary.client.evidence.clone() }]);
+}
+
+#[test]
+fn the_median_time_of_an_even_number_of_answers_lies_between_the_two_in_the_middle() {
+    let mut run = asked(|_, _| ());
+    run.records.truncate(2);
+    for (record, took) in run.records.iter_mut().zip([100.0, 300.0]) {
+        record.finished = at(1000.0 * f64::from(record.i) + took);
+    }
+    let median = crate::measure::accuracy::median_answer_ms(&run).unwrap();
+    assert!((median - 200.0).abs() < 1e-6, "{median}");
+}
+
+#[test]
 fn a_client_that_is_late_by_little_of_an_answer_is_not_degraded() {
     // 1.5 ms is more than the 1 ms for short answers, and less than a hundredth of one that takes a second.
     for (took, degraded) in [(100.0, true), (900.0, false)] {
@@ -288,4 +314,30 @@ fn what_is_odd_about_the_answers_has_its_warning_and_nothing_that_concerns_strea
     }
     let streamed = Summary::of(&run).warnings;
     assert!(streamed.contains(&Warning::BufferedByProxy { requests: 100, of: 100 }), "{streamed:?}");
+}
+
+#[test]
+fn a_probe_of_a_model_that_does_not_recite_says_what_it_is_worth() {
+    let warned = |right: [usize; 2], baseline: bool| {
+        let run = asked(|_, result| {
+            for (arm, right) in result.arms.iter_mut().zip(right) {
+                arm.swapped = Some(0);
+                arm.scores.iter_mut().for_each(|score| score.right = right);
+            }
+            if !baseline {
+                result.comparisons.clear();
+            }
+        });
+        let warnings = Summary::of(&run).warnings;
+        warnings.iter().for_each(|warning| {
+            assert_in_authority(&serde_json::to_value(warning).unwrap()["warning"]);
+        });
+        warnings
+    };
+    let said = |right, compared| vec![Warning::NotRecited { right, of: 100, compared }];
+    assert_eq!(warned([0, 0], true), said(0, true));
+    assert_eq!(warned([50, 100], false), said(50, false));
+    assert_eq!(warned([51, 0], false), []);
+    // What the candidate alone does not say is a finding, and no property of the model.
+    assert_eq!(warned([0, 90], true), []);
 }

@@ -1,5 +1,5 @@
 use super::super::Reported;
-use super::super::accuracy::{divergence, trend_words};
+use super::super::accuracy::{divergence, p_words, trend_words};
 use super::super::chart::{LineChart, Series};
 use super::super::text::{percent, plain};
 use super::Section;
@@ -45,9 +45,10 @@ pub(super) fn order(reported: &Reported<'_>) -> Option<Section> {
     let falls = result.judging().filter_map(|pair| Some((pair, pair.p_falling?)));
     for (pair, p) in falls {
         body.add(paragraph(&format!(
-            "{} less {}: a fall of the difference: p = {p:.4}.",
+            "{} less {}: a fall of the difference: p = {}.",
             plain(&facts.arm_name(pair.candidate)),
-            plain(&facts.arm_name(pair.baseline))
+            plain(&facts.arm_name(pair.baseline)),
+            p_words(Some(p))
         )));
     }
     Some(Section { id: "order", title: "Over the run", body })

@@ -82,7 +82,9 @@ pub(super) fn cards(reported: &Reported<'_>) -> Html {
             continue;
         }
         let mut more = tail(metric, values);
-        if let Some((_, due)) = differing_twin(view, metric) {
+        // A question is due when the pass begins, and waits for its place.
+        let twin = differing_twin(view, metric).filter(|_| reported.run.accuracy.is_none());
+        if let Some((_, due)) = twin {
             more += &format!(" · from schedule p50 {}", number(due.median));
         }
         let name = format!("{} p50", metric.short);

@@ -76,8 +76,9 @@ fn question(facts: &AccuracyFacts, filter: &str, one: &Discordant<'_>) -> Html {
 
 /// A foreign text under its heading.
 fn text(heading: &str, text: &str) -> Html {
+    let text = plain_lines(text);
     let all = text.chars().count();
-    let mut shown: String = plain_lines(text).chars().take(CHARACTERS).collect();
+    let mut shown: String = text.chars().take(CHARACTERS).collect();
     if CHARACTERS < all {
         shown += &format!("… ({} more characters)", all - CHARACTERS);
     }

@@ -198,3 +198,15 @@ fn intervals_are_drawn_for_each_arm_and_reading_and_held_against_the_margin() {
     assert_eq!(differences.matches("<circle").count(), 4);
     assert!(differences.contains("margin"));
 }
+
+#[test]
+fn characters_that_are_not_shown_are_not_counted_as_left_out() {
+    let page = |question: String| {
+        accuracy_page(|run| {
+            let result = run.accuracy.as_mut().unwrap();
+            result.documents[1].doc.insert("question".to_owned(), question.into());
+        })
+    };
+    assert!(!page("a\u{7}".repeat(4000)).contains("more characters"));
+    assert!(page("a\u{7}".repeat(4003)).contains("… (3 more characters)"));
+}
