@@ -1,6 +1,6 @@
 //! What is made sure of before the load: an address, a model, and one whole answer.
 
-use super::client::{Client, NoAnswer};
+use super::client::{Client, Listed, NoAnswer};
 use super::secrets::is_secret_key;
 use super::{Error, Exit, InterruptedBy, Surroundings};
 use crate::load::{Load, Pass, Prepared};
@@ -111,10 +111,10 @@ fn no_tls(url: &str, why: &str) -> Error {
     )
 }
 
-/// The target's first model, where none was named, and what is behind it.
-pub(super) async fn first_model(client: &Client) -> Result<(String, Option<String>), Error> {
+/// The target's first model, where none was named.
+pub(super) async fn first_model(client: &Client) -> Result<Listed, Error> {
     let url = client.target().base_url();
-    let why = match client.listed().await {
+    let why = match client.models().await {
         Ok(models) => match models.into_iter().next() {
             Some(first) => return Ok(first),
             None => "/v1/models lists none".to_owned(),
@@ -167,11 +167,11 @@ pub(super) async fn refusal(client: &Client, path: &str, record: &RequestRecord)
         }
         (_, Some(407)) => error(format!("the HTTP proxy on the way to {url} wants to know who asks{status}"))
             .help("put `user:password@` before the proxy's host in http_proxy and use --http-proxy env"),
-        (_, Some(404)) => {
+        (_, Some(404 | 405)) => {
             let known = match client.models().await {
-                Ok(ids) => {
-                    let ids: Vec<String> =
-                        ids.iter().take(10).map(|id| id.escape_debug().to_string()).collect();
+                Ok(models) => {
+                    let ids = models.iter().take(10).map(|model| model.id.escape_debug().to_string());
+                    let ids: Vec<String> = ids.collect();
                     format!("it serves: {}", ids.join(", "))
                 }
                 Err(why) => format!("its models are unknown: {why}"),

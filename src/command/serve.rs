@@ -234,13 +234,16 @@ async fn reach(
                 preflight::wait_ready(&target, &addresses, plan.wait_ready, world).await?;
             addresses.sort_by_key(|&other| other != address);
             caution(&target, address, world);
-            let (model, model_id) = match plan.served_model_name.as_ref().or(plan.model.as_ref()) {
-                Some(model) => (model.clone(), plan.model.clone()),
-                None => preflight::first_model(&client).await?,
-            };
+            let (model, model_id, max_model_len) =
+                match plan.served_model_name.as_ref().or(plan.model.as_ref()) {
+                    Some(model) => (model.clone(), plan.model.clone(), client.max_model_len(model).await),
+                    None => {
+                        let first = preflight::first_model(&client).await?;
+                        (first.id, first.root, first.max_model_len)
+                    }
+                };
             let model_id = model_id.filter(|id| *id != model);
-            let (simulated, max_model_len) =
-                tokio::join!(client.is_simulator(), client.max_model_len(&model));
+            let simulated = client.is_simulator().await;
             let direct = match &plan.direct {
                 Some(direct) => Some(located(direct, world).await?),
                 None => None,
