@@ -1,7 +1,7 @@
 //! Questions and records → what each arm scored, and what it did beside the others.
 
 use super::probe::KV_PROBE;
-use super::question::{Question, sha256};
+use super::question::Question;
 use super::score::{Scoring, mean, stderr};
 use super::statistics::{p_falling, paired, wilson};
 use super::task::Task;
@@ -9,6 +9,7 @@ use crate::measure::{
     AccuracyFacts, AccuracyResult, ArmAnswer, ArmResult, DocumentResult, PairedResult, PromptLengthBin,
     Reply, RequestRecord, Score, TextEquality, TokenLogprob, Trend,
 };
+use crate::wire::sha256;
 use std::collections::BTreeSet;
 
 /// The largest loss that counts as none where nothing else was said: one point in a hundred.

@@ -18,13 +18,9 @@ mod template;
 mod yaml;
 
 pub use documents::{Documents, read_documents};
-pub use fold::{ARMS, USUAL_MARGIN, fold, unanswered};
+pub use fold::{ARMS, fold, unanswered};
 pub use probe::{KV_PROBE, KvProbe};
-pub use question::{Form, Question, Questions, Selection, Turn, sha256};
-pub use score::{Scored, Scoring, mean, stderr};
-pub use statistics::{
-    mcnemar_two_sided, mcnemar_worse, p_falling, paired, questions_needed, tango_interval, wilson,
-};
+pub use question::{Form, Question, Questions, Selection};
 pub use task::{Task, TaskError};
 
 /// The declarations of the tasks that need nothing but documents, by name.

@@ -37,7 +37,7 @@ const WORDS: [&str; 24] = [
 const QUESTION: &str = "\nThe archive above has one code, which stands behind the word Archive. Its code is:";
 
 impl KvProbe {
-    /// The prompts, with `prompt`, `code` and `tokens`, shortest and longest in turn.
+    /// The prompts, with `prompt`, `code` and `tokens`: six around each bound, from the shortest on.
     ///
     /// # Errors
     /// When the tokenizer refuses a text.

@@ -4,10 +4,10 @@ use super::shots::Sampler;
 use super::task::{Task, TaskError};
 use super::template::Template;
 use crate::wire::python_json::{self, Ascii};
+use crate::wire::sha256;
 use crate::workload::Message;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
 
 /// What a model is asked about one document, and what is right.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -221,11 +221,6 @@ impl Question {
             other => other.to_string(),
         }
     }
-}
-
-/// Lower-case hexadecimal sha256 of a text.
-pub fn sha256(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The question itself, up to where the answer begins.

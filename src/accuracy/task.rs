@@ -190,17 +190,6 @@ impl Task {
         Ok(Self { config, ..task })
     }
 
-    /// Strings at which an answer ends.
-    pub fn until(&self) -> Vec<String> {
-        match self.generation.get("until") {
-            Some(Value::Array(stops)) => {
-                stops.iter().filter_map(|stop| stop.as_str().map(str::to_owned)).collect()
-            }
-            Some(Value::String(stop)) => vec![stop.clone()],
-            _ => Vec::new(),
-        }
-    }
-
     /// Whether the declaration has worked examples of its own.
     pub fn has_samples(&self) -> bool {
         self.shots.samples.is_some()

@@ -16,7 +16,7 @@ fn the_tasks_that_are_built_in_are_tasks() {
             continue;
         }
         assert_eq!(task.filters().collect::<Vec<_>>(), ["strict-match", "flexible-extract"]);
-        assert_eq!(task.until().len(), 3);
+        assert_eq!(task.generation["until"].as_array().unwrap().len(), 3);
         assert_eq!(task.version, json!(3.0));
     }
 }

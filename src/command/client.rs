@@ -13,6 +13,15 @@ pub(super) struct Client {
     target: Target,
 }
 
+/// A model that a target lists.
+pub(super) struct Listed {
+    pub(super) id: String,
+    /// What is behind it, where the target says so.
+    pub(super) root: Option<String>,
+    /// Tokens that it takes, prompt and answer together, where the target tells.
+    pub(super) max_model_len: Option<u64>,
+}
+
 /// Why a question has no answer.
 #[derive(Debug)]
 pub(super) struct NoAnswer {
@@ -24,18 +33,9 @@ pub(super) struct NoAnswer {
 impl Client {
     /// A client that goes where the load goes.
     pub(super) fn new(target: &Target, address: SocketAddr) -> Result<Self, NoAnswer> {
-        // Without a configuration of ours it would look for one of its own and find none.
-        let tls = target.tls().map_or_else(distrustful, |tls| tls.config().as_ref().clone());
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .resolve(target.first_hop().0, address)
-            .tls_backend_preconfigured(tls)
-            .timeout(Duration::from_secs(10));
-        let http = match target.http_proxy() {
-            None => client.build()?,
-            Some(proxy) => client.proxy(through(proxy)?).build()?,
-        };
+        let client = builder(target, target.http_proxy())?;
+        let client = client.resolve(target.first_hop().0, address).timeout(Duration::from_secs(10));
+        let http = client.build()?;
         Ok(Self { http, target: target.clone() })
     }
 
@@ -70,24 +70,20 @@ impl Client {
         if status.is_server_error() { Err(NoAnswer::new(format!("/health says {status}"))) } else { Ok(()) }
     }
 
-    /// Ids of the models that the target lists.
-    pub(super) async fn models(&self) -> Result<Vec<String>, NoAnswer> {
-        Ok(self.listed().await?.into_iter().map(|(id, _)| id).collect())
+    /// The models that the target lists.
+    pub(super) async fn models(&self) -> Result<Vec<Listed>, NoAnswer> {
+        let list = self.list().await?;
+        let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+        let listed = |model: &serde_json::Value| {
+            let (id, root) = (text(&model["id"])?, text(&model["root"]));
+            Some(Listed { id, root, max_model_len: model["max_model_len"].as_u64() })
+        };
+        Ok(list["data"].as_array().into_iter().flatten().filter_map(listed).collect())
     }
 
     /// Tokens that a model takes, prompt and answer together, where the target tells.
     pub(super) async fn max_model_len(&self, model: &str) -> Option<u64> {
-        let list = self.list().await.ok()?;
-        let mut models = list["data"].as_array()?.iter();
-        models.find(|listed| listed["id"] == model)?["max_model_len"].as_u64()
-    }
-
-    /// The models that the target lists: id, and what is behind it where the target says so.
-    pub(super) async fn listed(&self) -> Result<Vec<(String, Option<String>)>, NoAnswer> {
-        let list = self.list().await?;
-        let models = list["data"].as_array().into_iter().flatten();
-        let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
-        Ok(models.filter_map(|model| Some((text(&model["id"])?, text(&model["root"])))).collect())
+        self.models().await.ok()?.into_iter().find(|listed| listed.id == model)?.max_model_len
     }
 
     async fn list(&self) -> Result<serde_json::Value, NoAnswer> {
@@ -107,14 +103,26 @@ impl Client {
     }
 }
 
-/// The HTTP proxy as this client knows one.
-pub(super) fn through(proxy: &HttpProxy) -> Result<reqwest::Proxy, NoAnswer> {
-    let all = reqwest::Proxy::all(proxy.url())?;
-    let Some(authorization) = proxy.authorization() else { return Ok(all) };
-    let mut value = reqwest::header::HeaderValue::from_str(authorization.expose())
-        .map_err(|_| NoAnswer::new("the credentials of the HTTP proxy are no header".to_owned()))?;
-    value.set_sensitive(true);
-    Ok(all.custom_http_auth(value))
+/// A client that believes whom the target's does, goes through no HTTP proxy but this one, and follows no redirect.
+pub(super) fn builder(
+    target: &Target,
+    proxy: Option<&HttpProxy>,
+) -> Result<reqwest::ClientBuilder, NoAnswer> {
+    // Without a configuration of ours it would look for one of its own and find none.
+    let tls = target.tls().map_or_else(distrustful, |tls| tls.config().as_ref().clone());
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .tls_backend_preconfigured(tls);
+    let Some(proxy) = proxy else { return Ok(client) };
+    let mut all = reqwest::Proxy::all(proxy.url())?;
+    if let Some(authorization) = proxy.authorization() {
+        let mut value = reqwest::header::HeaderValue::from_str(authorization.expose())
+            .map_err(|_| NoAnswer::new("the credentials of the HTTP proxy are no header".to_owned()))?;
+        value.set_sensitive(true);
+        all = all.custom_http_auth(value);
+    }
+    Ok(client.proxy(all))
 }
 
 impl NoAnswer {

@@ -3,6 +3,7 @@
 use super::{DatasetPlan, Error, Exit, ServePlan, Surroundings, TargetPlan, TokenizerPlan};
 use super::{input, preflight, progress};
 use crate::measure::{DatasetFacts, PromptTokensSource};
+use crate::wire;
 use crate::workload::{DatasetError, Request, SONNETS, Templating, TokenCounter, Tokenizer, decode};
 use jiff::civil::DateTime;
 use std::path::Path;
@@ -108,7 +109,7 @@ impl Job {
             None if generated => Vec::new(),
             None => SONNETS.as_bytes().to_vec(),
         };
-        let sha256 = if generated { String::new() } else { input::sha256(&bytes) };
+        let sha256 = if generated { String::new() } else { wire::sha256(&bytes) };
         self.check_sum(&sha256, path)?;
         let requests = self.requests(&bytes, &counter).map_err(|error| fault(error, generated, path))?;
         let place = if generated { "generated" } else { "embedded" };

@@ -4,8 +4,6 @@ use super::{Error, Exit, TokenizerPlan, TrustPlan};
 use crate::report::plain;
 use crate::wire::{Target, TlsError, Trust, certificates};
 use crate::workload::TokenizerFiles;
-use sha2::{Digest, Sha256};
-use std::fmt::Write;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -169,17 +167,4 @@ pub(super) fn throttled_periods() -> Option<u64> {
     let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
     let stat = fs::read_to_string(format!("/sys/fs/cgroup{group}/cpu.stat")).ok()?;
     stat.lines().find_map(|line| line.strip_prefix("nr_throttled "))?.trim().parse().ok()
-}
-
-/// SHA-256 in hexadecimal.
-pub(super) fn sha256(bytes: &[u8]) -> String {
-    hexadecimal(&Sha256::digest(bytes))
-}
-
-/// Bytes as two digits each.
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

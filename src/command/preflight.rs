@@ -1,6 +1,6 @@
 //! What is made sure of before the load: an address, a model, and one whole answer.
 
-use super::client::{Client, NoAnswer};
+use super::client::{Client, Listed, NoAnswer};
 use super::secrets::is_secret_key;
 use super::{Error, Exit, InterruptedBy, Surroundings};
 use crate::load::{Load, Pass, Prepared};
@@ -111,10 +111,10 @@ fn no_tls(url: &str, why: &str) -> Error {
     )
 }
 
-/// The target's first model, where none was named, and what is behind it.
-pub(super) async fn first_model(client: &Client) -> Result<(String, Option<String>), Error> {
+/// The target's first model, where none was named.
+pub(super) async fn first_model(client: &Client) -> Result<Listed, Error> {
     let url = client.target().base_url();
-    let why = match client.listed().await {
+    let why = match client.models().await {
         Ok(models) => match models.into_iter().next() {
             Some(first) => return Ok(first),
             None => "/v1/models lists none".to_owned(),
@@ -167,11 +167,11 @@ pub(super) async fn refusal(client: &Client, path: &str, record: &RequestRecord)
         }
         (_, Some(407)) => error(format!("the HTTP proxy on the way to {url} wants to know who asks{status}"))
             .help("put `user:password@` before the proxy's host in http_proxy and use --http-proxy env"),
-        (_, Some(404)) => {
+        (_, Some(404 | 405)) => {
             let known = match client.models().await {
-                Ok(ids) => {
-                    let ids: Vec<String> =
-                        ids.iter().take(10).map(|id| id.escape_debug().to_string()).collect();
+                Ok(models) => {
+                    let ids = models.iter().take(10).map(|model| model.id.escape_debug().to_string());
+                    let ids: Vec<String> = ids.collect();
                     format!("it serves: {}", ids.join(", "))
                 }
                 Err(why) => format!("its models are unknown: {why}"),
@@ -182,6 +182,10 @@ pub(super) async fn refusal(client: &Client, path: &str, record: &RequestRecord)
         (Outcome::Tls, _) => no_tls(&url, &detail),
         (Outcome::Redirect, _) => {
             error(format!("{url} redirects: {detail}")).help("give the final address; redirects are not followed")
+        }
+        (outcome, _) if record.kind == Kind::Question => {
+            error(format!("the first question to {url} ended as {}: {detail}{status}", outcome.word()))
+                .help("send one request by hand and look at it")
         }
         (outcome, _) => error(format!("the probe of {url} ended as {}: {detail}{status}", outcome.word()))
             .help("send one streamed completion by hand and look at it; --probe none goes on without this check"),
@@ -225,7 +229,7 @@ pub(super) enum Connections {
 
 impl Connections {
     /// At the very most.
-    fn most(self) -> usize {
+    pub(super) fn most(self) -> usize {
         let (Connections::Exactly(count) | Connections::AtMost(count)) = self;
         count
     }
@@ -256,12 +260,12 @@ pub(super) fn ports_note(connections: Connections, ports: Option<(u16, u16)>) ->
 /// Open files that are no connections: threads' reactors, standard streams, the journal.
 const OTHER_FILES: u64 = 64;
 
-/// Raises the limit of open files and makes sure that it is enough, with `each` for a connection. What a run may
-/// need but hardly will is not insisted on.
-pub(super) fn raise_descriptor_limit(connections: Connections, each: u64) -> Result<(), Error> {
+/// Raises the limit of open files and makes sure that it is enough for these connections, which are so many files. What a
+/// run may need but hardly will is not insisted on.
+pub(super) fn raise_descriptor_limit(connections: Connections, files: u64) -> Result<(), Error> {
     raise_descriptor_limit_fully();
     let count = connections.most();
-    let need = count as u64 * each + OTHER_FILES;
+    let need = files + OTHER_FILES;
     let Ok((soft, _)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Ok(()) };
     if need <= soft || !connections.are_sure() {
         return Ok(());

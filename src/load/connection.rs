@@ -126,6 +126,19 @@ pub(super) async fn connect_and_write(
     Ok((connection, written.unwrap_or(0)))
 }
 
+/// Writes all of it, as the socket takes it.
+pub(super) async fn write_all(socket: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        socket.writable().await?;
+        match socket.try_write(bytes) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// What the operating system's refusal to connect means.
 pub(super) fn connect_failure(error: &io::Error) -> TransportEnd {
     match error.raw_os_error().map(Errno::from_raw) {

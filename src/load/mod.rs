@@ -339,7 +339,7 @@ impl Load {
         Ok(report)
     }
 
-    /// Opens connections ahead, so many to each place beside those that are open, and greets on each where the place
+    /// Opens connections ahead, so many to each place beside those that are open (no place behind an HTTP proxy), and greets on each where the place
     /// has a greeting. Gives why some could not be opened.
     ///
     /// # Errors

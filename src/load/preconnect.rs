@@ -1,10 +1,9 @@
 //! Connections that are open before they are needed.
 
-use super::connection::{Connection, connect_and_write};
+use super::connection::{Connection, connect_and_write, write_all};
 use super::driver::Driver;
 use super::shard::{Job, ShardContext};
 use super::tls::Hello;
-use super::tunnel;
 use super::{Idle, LoadError, SHARD};
 use crate::wire::http1::{Part, ResponseReader};
 use std::io;
@@ -58,26 +57,13 @@ async fn opened(shard: &ShardContext, place: usize) -> Result<Connection, String
     let place = &shard.config.places[place];
     if let Some(tls) = &place.tls {
         let hello = Hello::new(tls).map_err(|error| error.to_string())?;
-        let asked = place.tunnel.as_deref();
-        let first = asked.unwrap_or(&hello.bytes);
-        let (socket, mut written) = connect_and_write(shard, place.address, first).await.map_err(words)?;
-        if let Some(asked) = asked {
-            tunnel::dig(&socket, asked, written, shard).await?;
-            written = 0;
-        }
+        let (socket, written) = connect_and_write(shard, place.address, &hello.bytes).await.map_err(words)?;
         let connection = hello.shake_hands(socket, written, shard).await?;
         return Ok(Connection::Tls(Box::new(connection)));
     }
     let greeting = place.greeting.as_deref().unwrap_or_default();
-    let (socket, mut written) = connect_and_write(shard, place.address, greeting).await.map_err(words)?;
-    while written < greeting.len() {
-        socket.writable().await.map_err(words)?;
-        match socket.try_write(&greeting[written..]) {
-            Ok(count) => written += count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error.to_string()),
-        }
-    }
+    let (socket, written) = connect_and_write(shard, place.address, greeting).await.map_err(words)?;
+    write_all(&socket, &greeting[written..]).await.map_err(words)?;
     let mut connection = Connection::Plain(socket);
     if greeting.is_empty() || read_answer(shard, &mut connection).await? {
         return Ok(connection);

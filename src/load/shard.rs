@@ -6,9 +6,10 @@ use super::stream::{Open, Stream};
 use super::watch::thread_cpu;
 use super::{Idle, LoadConfig, PassShared, Sink, preconnect};
 use crate::measure::RequestRecord;
+use crate::runtime::lock;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
@@ -74,19 +75,19 @@ impl ShardContext {
     }
 
     pub(super) fn buffer(&self) -> MutexGuard<'_, ReadBuffer> {
-        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.buffer)
     }
 
     /// Takes a finished record and tells the pacer that its place is free.
     pub(super) fn hand_over(&self, ended: Ended, record: RequestRecord) {
-        self.outbox.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+        lock(&self.outbox).push(record);
         // The pacer may be gone when a run is torn down; the record is safe in the outbox.
         let _ = self.ended.send(ended);
     }
 
     /// Passes finished records on.
     fn flush(&self) {
-        let records = std::mem::take(&mut *self.outbox.lock().unwrap_or_else(PoisonError::into_inner));
+        let records = std::mem::take(&mut *lock(&self.outbox));
         if !records.is_empty() {
             (self.sink)(records);
         }

@@ -1,4 +1,4 @@
-use super::connection::{Close, Received};
+use super::connection::{Close, Received, write_all};
 use super::shard::ShardContext;
 use super::stamp::{Arrived, ReadBuffer, StampClock};
 use crate::wire::{Tls, tls_fault};
@@ -40,15 +40,7 @@ impl Hello {
         shard: &ShardContext,
     ) -> Result<TlsConnection, String> {
         let broke = |error: io::Error| format!("the connection broke in the TLS handshake: {error}");
-        let mut rest = &self.bytes[written..];
-        while !rest.is_empty() {
-            socket.writable().await.map_err(broke)?;
-            match socket.try_write(rest) {
-                Ok(count) => rest = &rest[count..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(broke(error)),
-            }
-        }
+        write_all(&socket, &self.bytes[written..]).await.map_err(broke)?;
         let mut connection = TlsConnection { socket, session: self.session, open: true };
         while connection.session.is_handshaking() {
             connection.socket.readable().await.map_err(broke)?;

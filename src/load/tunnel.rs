@@ -1,5 +1,6 @@
 //! The way through an HTTP proxy: asked for in the clear, and from its answer on as good as a connection to the target.
 
+use super::connection::write_all;
 use super::shard::ShardContext;
 use super::stamp::Arrived;
 use crate::wire::http1::{Part, ResponseReader};
@@ -14,15 +15,7 @@ pub(super) async fn dig(
     shard: &ShardContext,
 ) -> Result<(), String> {
     let broke = |error: io::Error| format!("the connection to the HTTP proxy broke: {error}");
-    let mut rest = &asked[written..];
-    while !rest.is_empty() {
-        socket.writable().await.map_err(broke)?;
-        match socket.try_write(rest) {
-            Ok(count) => rest = &rest[count..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(broke(error)),
-        }
-    }
+    write_all(socket, &asked[written..]).await.map_err(broke)?;
     let mut response = ResponseReader::new(shard.config.read_limits.response);
     loop {
         socket.readable().await.map_err(broke)?;

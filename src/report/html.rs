@@ -21,8 +21,9 @@ mod tests;
 use super::Reported;
 use super::fold::verdict;
 use super::text::plain;
+use crate::wire::base64;
 use markup::Html;
-use style::{base64, style_sheet};
+use style::style_sheet;
 
 /// A part of the page with a heading of its own.
 struct Section {

@@ -12,6 +12,7 @@ use crate::measure::{
     AccuracyFacts, AccuracyResult, ArmAnswer, DocumentResult, Manifest, Offset, Run, Score,
 };
 use crate::wire::python_json::{Ascii, dumps, dumps_indented};
+use crate::wire::sha256;
 use serde_json::{Map, Value, json};
 
 /// Resamplings of lm_eval by default. A mean needs none; the key is lm_eval's.
@@ -266,11 +267,6 @@ fn date(manifest: &Manifest) -> String {
     let moment = wall(manifest, end(manifest));
     let form = if moment.subsec_nanosecond() < 1000 { "%Y-%m-%dT%H-%M-%S" } else { "%Y-%m-%dT%H-%M-%S.%6f" };
     moment.strftime(form).to_string()
-}
-
-fn sha256(text: &str) -> String {
-    use sha2::{Digest, Sha256};
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

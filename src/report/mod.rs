@@ -21,16 +21,13 @@ mod text;
 mod vllm_json;
 mod writer;
 
-pub use console::{Style, console, strict_block, verdict_lines, vllm_block};
-pub use csv::{documents_csv, repeat_csv, requests_csv, summary_csv, timeline_csv};
-pub use html::report_html;
+pub use console::{Style, console};
 pub use journal::{BrokenLine, Journal, JournalSink, ReadBack, read_journal};
 pub use lm_eval::{
-    lm_eval_directory, lm_eval_headline, lm_eval_results, lm_eval_results_bytes, lm_eval_results_name,
-    lm_eval_samples, lm_eval_samples_name, lm_eval_table,
+    lm_eval_directory, lm_eval_results, lm_eval_results_bytes, lm_eval_results_name, lm_eval_samples,
+    lm_eval_samples_name, lm_eval_table,
 };
 pub use run_file::{RunFileError, read_run_file, run_file_bytes};
-pub use scores::scores_bytes;
 pub use text::plain;
 pub use vllm_json::{vllm_result, vllm_result_bytes, vllm_result_name};
 pub use writer::{
@@ -38,6 +35,9 @@ pub use writer::{
 };
 
 use crate::measure::{Run, Summary, Timeline};
+use csv::{documents_csv, repeat_csv, requests_csv, summary_csv, timeline_csv};
+use html::report_html;
+use scores::scores_bytes;
 
 /// A run with what has been folded from it, once, for all formats.
 #[derive(Clone, Copy, Debug)]

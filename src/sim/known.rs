@@ -5,8 +5,9 @@ use super::Config;
 use super::answer::Answer;
 use super::book::{Book, Number, Saying};
 use super::prompt::{Prompt, mix};
+use crate::runtime::lock;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// What a prompt asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +89,7 @@ const MOST: usize = 1 << 16;
 impl Memory {
     /// Keeps what the prompt with `hash` asks.
     pub fn remember(&self, hash: u64, known: Known) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = lock(&self.0);
         if kept.known.insert(hash, known).is_none() {
             kept.order.push_back(hash);
             let oldest = if MOST < kept.order.len() { kept.order.pop_front() } else { None };
@@ -114,7 +115,7 @@ impl Memory {
     }
 
     fn find(&self, hash: u64) -> Option<Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).known.get(&hash).cloned()
+        lock(&self.0).known.get(&hash).cloned()
     }
 }
 

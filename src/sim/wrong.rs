@@ -8,8 +8,9 @@ use super::node::Node;
 use super::prompt::{Prompt, mix, uniform};
 use super::truth::KvWrong;
 use crate::cluster::Role;
+use crate::runtime::lock;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 /// What a node took.
 #[derive(Debug, Default)]
@@ -31,7 +32,7 @@ impl Taken {
 
     /// Whose KV came before that of request `id` does.
     fn before(&self, id: String, prompt: &Prompt) -> Option<(String, Prompt)> {
-        self.latest.lock().unwrap_or_else(PoisonError::into_inner).replace((id, prompt.clone()))
+        lock(&self.latest).replace((id, prompt.clone()))
     }
 }
 

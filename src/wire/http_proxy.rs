@@ -1,8 +1,8 @@
 //! The HTTP proxy that stands between this machine and a target, where there is one: its URL, what the environment
 //! says of it, and how it is asked for a way through. Deliberately absent: proxies that are spoken to by TLS, and SOCKS.
 
-use super::Secret;
 use super::target::without_credentials;
+use super::{Secret, base64};
 use core::net::IpAddr;
 use url::Url;
 
@@ -184,21 +184,6 @@ fn decoded(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// Base64 with padding (RFC 4648, section 4).
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for three in bytes.chunks(3) {
-        let group =
-            three.iter().fold(0, |group, &byte| group << 8 | usize::from(byte)) << (8 * (3 - three.len()));
-        for digit in 0..4 {
-            let value = group >> (18 - 6 * digit) & 63;
-            text.push(if three.len() < digit { '=' } else { char::from(DIGITS[value]) });
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,15 +201,6 @@ mod tests {
         assert_eq!(asked, head);
         assert!(HttpProxy::parse("proxy").unwrap().authorization().is_none());
         assert_eq!(HttpProxy::parse("[::1]:1/").unwrap().url(), "http://[::1]:1");
-    }
-
-    #[test]
-    fn base64_pads_what_is_no_multiple_of_three() {
-        for (text, coded) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")]
-        {
-            assert_eq!(base64(text.as_bytes()), coded);
-        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Deliberately absent: sockets, clocks, and any opinion on what a fault means for a measurement.
 
 mod certificates;
+mod coding;
 pub mod dialect;
 pub mod http1;
 mod http_proxy;
@@ -18,6 +19,7 @@ mod target_tests;
 mod tls;
 pub mod zmtp;
 
+pub use coding::{base64, hexadecimal, sha256};
 pub use http_proxy::{HttpProxy, HttpProxyError};
 pub use object::Object;
 pub use server_timing::{ServerTiming, server_timing};

@@ -4,6 +4,7 @@ use super::AccuracyPlan;
 use crate::accuracy::{BUILT_IN, Documents, KV_PROBE, Task, TaskError, read_documents};
 use crate::command::{Error, Exit, input};
 use crate::measure::DatasetFacts;
+use crate::wire::sha256;
 use crate::workload::{TokenCounter, decode};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -221,7 +222,7 @@ fn own(task: &Task, examples: Option<&str>, by_name: bool) -> Result<Sources, Er
         let (_, text) =
             OWN.iter().find(|(split, _)| by_name && *split == wanted).ok_or_else(|| missing(wanted))?;
         let documents = read_documents(text).expect("the project's own documents are documents");
-        Ok((documents, input::sha256(text.as_bytes())))
+        Ok((documents, sha256(text)))
     };
     let (documents, sum) = split(&task.test_split)?;
     let examples = examples.map(|examples| split(examples).map(|(documents, _)| documents)).transpose()?;
@@ -244,7 +245,7 @@ fn read(file: &Path) -> Result<(Documents, String), Error> {
     };
     let text = decode(&bytes).map_err(|error| failed(error.to_string()))?;
     let documents = read_documents(text).map_err(|error| failed(error.to_string()))?;
-    Ok((documents, input::sha256(&bytes)))
+    Ok((documents, sha256(&bytes)))
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! Asks a server for a file, or for the rest of one. Deliberately absent: redirects, and trying again.
 
 use super::part::Part;
-use crate::command::client::{NoAnswer, through};
+use crate::command::client::{NoAnswer, builder};
 use crate::report::WriteError;
-use crate::wire::{HttpProxy, Target, distrustful};
+use crate::wire::{HttpProxy, Target};
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_RANGE, HeaderMap, LOCATION, RANGE};
 use reqwest::{Response, StatusCode};
 use std::time::Duration;
@@ -46,19 +46,9 @@ enum Answer {
 impl Source {
     /// The file at the base URL of `target`.
     pub(super) fn new(target: &Target, proxy: Option<&HttpProxy>) -> Result<Self, NoAnswer> {
-        // Without a configuration of ours it would look for one of its own and find none.
-        let tls = target.tls().map_or_else(distrustful, |tls| tls.config().as_ref().clone());
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .tls_backend_preconfigured(tls)
-            .user_agent(concat!("pdbench/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT)
-            .read_timeout(READ);
-        let http = match proxy {
-            None => client.build()?,
-            Some(proxy) => client.proxy(through(proxy)?).build()?,
-        };
+        let client = builder(target, proxy)?;
+        let client = client.user_agent(concat!("pdbench/", env!("CARGO_PKG_VERSION")));
+        let http = client.connect_timeout(CONNECT).read_timeout(READ).build()?;
         Ok(Self { http, url: target.base_url() })
     }
 

@@ -1,8 +1,8 @@
 //! A download as it grows: `FILE.part` beside the file that it becomes. It is summed up as it comes, so that a later
 //! call goes on where this one ended. Deliberately absent: the network, and what the sum should be.
 
-use crate::command::input::hexadecimal;
 use crate::report::WriteError;
+use crate::wire::hexadecimal;
 use sha2::{Digest, Sha256};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Write};
@@ -146,7 +146,7 @@ fn sum_up(mut file: &File) -> io::Result<(Sha256, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::input::sha256;
+    use crate::wire::sha256;
 
     #[test]
     fn a_part_that_is_opened_again_has_the_sum_of_all_that_came() {
