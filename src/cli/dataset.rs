@@ -1,8 +1,8 @@
 //! `pdbench dataset`, and where the user's cache is.
 
-use super::{Outside, usage};
-use crate::command::{CachePlan, Errand, Error, FetchPlan, PUBLISHED, TrustPlan, Way};
-use crate::wire::{HttpProxy, Target};
+use super::{Outside, usage, way};
+use crate::command::{CachePlan, Errand, Error, FetchPlan, PUBLISHED, TrustPlan};
+use crate::wire::Target;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
@@ -87,7 +87,7 @@ impl DatasetArgs {
             What::Fetch(arguments) => {
                 let plan = FetchPlan {
                     mirror: arguments.mirror()?,
-                    way: arguments.way()?,
+                    way: way(&arguments.http_proxy)?,
                     names: arguments.names,
                     trust: TrustPlan::Authorities(arguments.ca_file),
                     progress: !arguments.disable_tqdm,
@@ -118,24 +118,6 @@ impl FetchArgs {
                 .caused_by(error)
                 .help("want http://HOST/PATH or https://HOST/PATH")
         })
-    }
-
-    /// What was typed is read here and not by the parser of flags, which would show it with what is secret in it.
-    fn way(&self) -> Result<Way, Error> {
-        let proxy = match self.http_proxy.as_str() {
-            "none" => return Ok(Way::Direct),
-            "env" => return Ok(Way::Environment),
-            url => HttpProxy::parse(url).map_err(|error| {
-                usage("the HTTP proxy cannot be used")
-                    .caused_by(error)
-                    .help("want none, env or http://HOST:PORT")
-            })?,
-        };
-        match proxy.authorization() {
-            None => Ok(Way::Through(proxy)),
-            Some(_) => Err(usage("credentials of an HTTP proxy do not belong on a command line")
-                .help("put the URL into https_proxy and use `--http-proxy env`")),
-        }
     }
 }
 

@@ -10,7 +10,8 @@ mod selftest;
 mod serve;
 mod sim;
 
-use crate::command::{Error, Exit, Plan};
+use crate::command::{Error, Exit, Plan, Way};
+use crate::wire::{HttpProxy, HttpProxyError};
 use clap::{Parser, Subcommand};
 use std::path::Path;
 
@@ -106,4 +107,33 @@ fn seconds(text: &str) -> Result<std::time::Duration, String> {
 /// Seconds, 0 included.
 fn seconds_or_zero(text: &str) -> Result<std::time::Duration, String> {
     if text.parse::<f64>() == Ok(0.0) { Ok(std::time::Duration::ZERO) } else { seconds(text) }
+}
+
+/// A share from 0 to 1.
+fn share(text: &str) -> Result<f64, String> {
+    let parsed = text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
+    parsed.ok_or_else(|| format!("`{text}` is not a share: want a number from 0 to 1"))
+}
+
+/// The way to a target that `--http-proxy` names. What was typed is read here and not by the parser of flags, which would
+/// show it with what is secret in it.
+fn way(typed: &str) -> Result<Way, Error> {
+    let proxy = match typed {
+        "none" => return Ok(Way::Direct),
+        "env" => return Ok(Way::Environment),
+        url => HttpProxy::parse(url).map_err(no_way)?,
+    };
+    match proxy.authorization() {
+        None => Ok(Way::Through(proxy)),
+        Some(_) => Err(usage("credentials of an HTTP proxy do not belong on a command line").help(
+            "put the URL into http_proxy, or https_proxy for https targets, and use `--http-proxy env`",
+        )),
+    }
+}
+
+/// An HTTP proxy that cannot be used.
+fn no_way(error: HttpProxyError) -> Error {
+    usage("the HTTP proxy cannot be used").caused_by(error).help(
+        "want none, env or http://HOST:PORT; `env` looks at http_proxy, https_proxy, all_proxy and no_proxy",
+    )
 }

@@ -1,7 +1,7 @@
 //! The flags of the simulated cluster: `pdbench sim --decode-step-ms 50`, and the same with a prefix where
 //! a cluster is embedded, `pdbench serve --sim-decode-step-ms 50`. They are made from the simulator's table.
 
-use super::usage;
+use super::{share, usage};
 use crate::cluster::Topology;
 use crate::command::{AnswersPlan, SimPlan};
 use crate::proxy::FirstToken;
@@ -196,12 +196,6 @@ impl<const PREFIXED: bool> FromArgMatches for SimParameters<PREFIXED> {
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
         self.take(matches)
     }
-}
-
-/// A share, from 0 to 1.
-fn share(text: &str) -> Result<f64, String> {
-    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
-    share.ok_or_else(|| format!("`{text}` is not a share: want a number from 0 to 1"))
 }
 
 #[cfg(test)]

@@ -10,19 +10,21 @@ pub(super) mod sources;
 pub use plan::{AccuracyPlan, Baseline, Paths, PromptFormat};
 pub(super) use saved::judged;
 
+use super::client::Client;
 use super::ending::{Closing, ended_early, finish};
 use super::manifest::{Known, manifest, run_id};
 use super::recorder::{Recorder, RunDirectory};
-use super::serve::{load_config, reach_or_stop};
-use super::{Error, Exit, ServePlan, Surroundings, TargetPlan, input, preflight};
-use crate::accuracy::{ARMS, Question, Questions, Task, fold, sha256};
+use super::serve::{Reached, load_config, reach_or_stop};
+use super::{Error, Exit, ServePlan, Surroundings, TargetPlan, input, secrets};
+use crate::accuracy::{ARMS, Question, Questions, Task, fold};
 use crate::load::{KeepText, Live, Load};
 use crate::measure::{AccuracyFacts, ArmFacts, Manifest};
 use crate::report::{self, plain};
 use crate::runtime::Clock;
+use crate::wire::sha256;
 use crate::workload::{TokenCounter, Tokenizer};
 use arms::AskedOf;
-use asking::{Asker, Generation};
+use asking::{Asker, Generation, MAX_LENGTH};
 use rounds::{Heard, Rounds};
 use saved::Saved;
 use serde_json::{Value, json};
@@ -61,6 +63,7 @@ pub(super) async fn accuracy(mut plan: AccuracyPlan, world: &mut Surroundings) -
     let (generation, declared) = Generation::of(&plan, &exam.task, eos.as_deref());
     let asked_of = AskedOf { plan: &plan, reached: &reached, against: against.as_ref() };
     let mut facts = asked_of.facts(&exam, declared, earlier.as_ref());
+    facts.shaping = asked_of.shaping(&generation);
     facts.key = key(&facts, &exam.questions);
     let run_id = match &saved {
         Some(saved) => saved.check(&facts)?,
@@ -69,23 +72,13 @@ pub(super) async fn accuracy(mut plan: AccuracyPlan, world: &mut Surroundings) -
     if let Some(earlier) = &earlier {
         earlier.check_questions(&exam.questions)?;
     }
-    let (ids, cut) = match (plan.prompt_format, &exam.tokenizer) {
-        (PromptFormat::TokenIds, Some(tokenizer)) => {
-            asking::token_ids(&exam.questions, tokenizer, generation.max_tokens)?
-        }
-        _ => (Vec::new(), 0),
-    };
-    if 0 < cut {
-        world.note(&format!(
-            "warning: {cut} prompts are longer than 2048 tokens allow, and lose their beginning\n"
-        ));
-    }
+    let max_tokens = generation.max_tokens;
     let asker = Asker {
         questions: &exam.questions,
-        token_ids: ids,
+        token_ids: exam.token_ids(&plan, max_tokens, world)?,
         generation,
         logprobs: plan.logprobs,
-        run_id: &run_id,
+        id_prefix: plan.serve.request_id_prefix.clone().unwrap_or_else(|| format!("{run_id}-")),
     };
     let arms = asked_of.arms(&facts);
     let rounds =
@@ -101,9 +94,12 @@ pub(super) async fn accuracy(mut plan: AccuracyPlan, world: &mut Surroundings) -
     let cores = world.host.cores.saturating_sub(usize::from(reached.is_embedded()));
     let mut config = load_config(&plan.serve, &reached.target, places, cores, clock, world);
     config.keep_text = KeepText::All;
+    let deployments = || [Some(&reached), against.as_ref()].into_iter().flatten();
+    let secrets = |reached: &Reached| secrets::of(&reached.target, &plan.serve.extra_body);
+    config.secrets = deployments().flat_map(secrets).collect();
     let stamps = config.stamps;
-    let connections = plan.num_concurrent * (1 + usize::from(against.is_some()));
-    preflight::raise_descriptor_limit(preflight::Connections::Exactly(connections), 6)?;
+    let requests = exam.questions.len().saturating_mul(exam.task.repeats);
+    asked_of.raise_descriptor_limit(requests)?;
     let mut load = Load::start(config, Arc::clone(&live), &heard.and(recorder.sink()))
         .map_err(|error| Error::new(Exit::Preflight, "cannot start the load").caused_by(error))?;
     let known = Known {
@@ -124,10 +120,16 @@ pub(super) async fn accuracy(mut plan: AccuracyPlan, world: &mut Surroundings) -
     let mut manifest = manifest(known, world);
     manifest.accuracy = Some(facts.clone());
     manifest.settings.max_concurrency = Some(plan.num_concurrent);
+    manifest.settings.output_len = Some(max_tokens);
     let directory = open_directory(&plan, &mut manifest, &exam, saved, earlier, &mut load, &recorder)?;
     announce(&plan, &exam, &manifest, directory.path(), world);
     let throttled_before = input::throttled_periods();
-    let ran = rounds.run(&mut load, &heard, &reached, &live, world).await;
+    let clients: Vec<&Client> = deployments().map(Reached::client).collect();
+    let ran = rounds.run(&mut load, &heard, &clients, &live, world).await;
+    let ran = ran.map(|(report, fault)| {
+        manifest.broken.extend(fault);
+        report
+    });
     let ended = load.finish().await;
     for reached in [Some(reached), against].into_iter().flatten() {
         manifest.broken.extend(reached.end_embedded().await);
@@ -237,6 +239,28 @@ impl Exam {
         Ok(Self { task, sources, questions, tokenizer, num_fewshot })
     }
 
+    /// What stands for the prompts where they are sent as token ids.
+    fn token_ids(
+        &self,
+        plan: &AccuracyPlan,
+        max_tokens: u32,
+        world: &mut Surroundings,
+    ) -> Result<Vec<Vec<u32>>, Error> {
+        let Some(tokenizer) =
+            self.tokenizer.as_ref().filter(|_| plan.prompt_format == PromptFormat::TokenIds)
+        else {
+            return Ok(Vec::new());
+        };
+        let max_length = plan.max_length.unwrap_or(MAX_LENGTH);
+        let (ids, cut) = asking::token_ids(&self.questions, tokenizer, max_tokens, max_length)?;
+        if 0 < cut {
+            world.note(&format!(
+                "warning: {cut} prompts are longer than {max_length} tokens allow, and lose their beginning\n"
+            ));
+        }
+        Ok(ids)
+    }
+
     /// Tells embedded clusters the answers.
     fn teach(&self, plan: &mut AccuracyPlan) {
         let text = |document: &serde_json::Map<String, Value>, key: &str| {
@@ -279,11 +303,12 @@ fn rendered(question: &mut Question, tokenizer: &Tokenizer) -> Result<(), Error>
 
 /// sha256 over all that shapes the answers.
 fn key(facts: &AccuracyFacts, questions: &[Question]) -> String {
-    let prompts = sha256(&questions.iter().map(Question::prompt_hash).collect::<String>());
+    let prompts = sha256(questions.iter().map(Question::prompt_hash).collect::<String>());
     let shaping = json!({
         "task": facts.task, "prompts": prompts, "form": facts.form, "batch_size": facts.batch_size, "arms": facts.arms,
+        "shaping": facts.shaping,
     });
-    sha256(&shaping.to_string())
+    sha256(shaping.to_string())
 }
 
 /// Says what is about to happen.

@@ -105,7 +105,7 @@ fn settings(plan: &ServePlan, num_prompts: usize) -> Settings {
             (Some(random.input_len), Some(random.output_len), Some(random.prefix_len))
         }
         DatasetPlan::ShareGpt { sharegpt, .. } => (None, sharegpt.output_len.map(NonZeroU32::get), None),
-        DatasetPlan::Questions { max_tokens } => (None, Some(*max_tokens), None),
+        DatasetPlan::Questions => (None, None, None),
         DatasetPlan::Custom { custom, .. } => match custom.output_len {
             OutputLen::Fixed(len) => (None, Some(len.get()), None),
             OutputLen::PerLineOrDefault | OutputLen::PerLine => (None, None, None),

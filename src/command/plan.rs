@@ -281,10 +281,7 @@ pub enum DatasetPlan {
         custom: Custom,
     },
     /// The questions of a task, which an accuracy run makes by itself.
-    Questions {
-        /// Longest answer.
-        max_tokens: u32,
-    },
+    Questions,
 }
 
 /// What prompt lengths are counted with.

@@ -183,6 +183,10 @@ pub(super) async fn refusal(client: &Client, path: &str, record: &RequestRecord)
         (Outcome::Redirect, _) => {
             error(format!("{url} redirects: {detail}")).help("give the final address; redirects are not followed")
         }
+        (outcome, _) if record.kind == Kind::Question => {
+            error(format!("the first question to {url} ended as {}: {detail}{status}", outcome.word()))
+                .help("send one request by hand and look at it")
+        }
         (outcome, _) => error(format!("the probe of {url} ended as {}: {detail}{status}", outcome.word()))
             .help("send one streamed completion by hand and look at it; --probe none goes on without this check"),
     }
@@ -225,7 +229,7 @@ pub(super) enum Connections {
 
 impl Connections {
     /// At the very most.
-    fn most(self) -> usize {
+    pub(super) fn most(self) -> usize {
         let (Connections::Exactly(count) | Connections::AtMost(count)) = self;
         count
     }
@@ -256,12 +260,12 @@ pub(super) fn ports_note(connections: Connections, ports: Option<(u16, u16)>) ->
 /// Open files that are no connections: threads' reactors, standard streams, the journal.
 const OTHER_FILES: u64 = 64;
 
-/// Raises the limit of open files and makes sure that it is enough, with `each` for a connection. What a run may
-/// need but hardly will is not insisted on.
-pub(super) fn raise_descriptor_limit(connections: Connections, each: u64) -> Result<(), Error> {
+/// Raises the limit of open files and makes sure that it is enough for these connections, which are so many files. What a
+/// run may need but hardly will is not insisted on.
+pub(super) fn raise_descriptor_limit(connections: Connections, files: u64) -> Result<(), Error> {
     raise_descriptor_limit_fully();
     let count = connections.most();
-    let need = count as u64 * each + OTHER_FILES;
+    let need = files + OTHER_FILES;
     let Ok((soft, _)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Ok(()) };
     if need <= soft || !connections.are_sure() {
         return Ok(());

@@ -73,7 +73,7 @@ pub(super) async fn repeat(plan: RepeatPlan, world: &mut Surroundings) -> Result
         (Some(_), RepeatWay::Direct { .. }) => 2,
         (Some(_), _) => 6,
     };
-    preflight::raise_descriptor_limit(Connections::Exactly(most), each)?;
+    preflight::raise_descriptor_limit(Connections::Exactly(most), most as u64 * each)?;
 
     let entry = front.as_ref().or(decode.first()).ok_or_else(no_instance)?;
     let (model, model_id) = match plan.serve.served_model_name.as_ref().or(plan.serve.model.as_ref()) {

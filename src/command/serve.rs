@@ -137,6 +137,14 @@ async fn cpu_of_proxy(reached: &Reached, manifest: &Manifest) -> Option<f64> {
 
 /// Descriptors that one connection costs: one for the client, and for a cluster in the same process one at its node,
 /// or two ends each of the client's, the prefill and the decode connection at the proxy.
+pub(super) fn descriptors(target: &TargetPlan) -> u64 {
+    match target {
+        TargetPlan::Embedded(sim) if sim.config.topology.mixed == 0 => 6,
+        TargetPlan::Embedded(_) => 2,
+        TargetPlan::Remote(_) => 1,
+    }
+}
+
 fn raise_descriptor_limit(plan: &ServePlan, requests: usize, world: &mut Surroundings) -> Result<(), Error> {
     let most = requests.max(plan.num_warmups);
     let connections = match (plan.max_concurrency, plan.arrivals) {
@@ -148,17 +156,10 @@ fn raise_descriptor_limit(plan: &ServePlan, requests: usize, world: &mut Surroun
     if let Some(note) = preflight::ports_note(connections, input::local_ports()) {
         world.note(&note);
     }
-    let each = match &plan.target {
-        TargetPlan::Embedded(sim) if sim.config.topology.mixed == 0 => 6,
-        TargetPlan::Embedded(_) => 2,
-        TargetPlan::Remote(_) => 1,
-    };
     // A connection to either instance for each request, and one to the proxy where they take turns.
-    let each = match &plan.direct {
-        None => each,
-        Some(direct) => each + 1 + u64::from(direct.by_turns),
-    };
-    preflight::raise_descriptor_limit(connections, each)
+    let past = plan.direct.as_ref().map_or(0, |direct| 1 + u64::from(direct.by_turns));
+    let each = descriptors(&plan.target) + past;
+    preflight::raise_descriptor_limit(connections, connections.most() as u64 * each)
 }
 
 impl Reached {

@@ -63,13 +63,13 @@ pub struct AccuracyFacts {
     /// Text before all else, where one was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system_instruction: Option<String>,
-    /// How questions are put: `text`, `token-ids`, `multi-turn` or `single-turn`.
+    /// How questions are put: `text`, `token-ids`, `chat-template`, `multi-turn` or `single-turn`.
     pub form: String,
     /// What is generated, as the task's file says it, with what the command line changed.
     pub generation: Map<String, Value>,
     /// Questions in one request.
     pub batch_size: usize,
-    /// Requests in flight at a time.
+    /// Requests in flight at a time to each deployment.
     pub num_concurrent: usize,
     /// Tries after the first.
     pub max_retries: u32,
@@ -92,8 +92,12 @@ pub struct AccuracyFacts {
     pub gen_kwargs: Map<String, Value>,
     /// `--model_args` that lm_eval would have been given.
     pub model_args: Map<String, Value>,
-    /// sha256 over all that shapes the answers: task, shots, seed, form, generation, model, URL. Answers of one key are
-    /// never taken for those of another.
+    /// What else shapes the answers, by what it is called: the requests' path, longest answer, stop strings, log
+    /// probabilities, the length that token ids are cut to, the parameters of simulated clusters.
+    #[serde(default)]
+    pub shaping: Map<String, Value>,
+    /// sha256 over all that shapes the answers: task, shots, seed, form, generation, model, URL, and all of `shaping`.
+    /// Answers of one key are never taken for those of another.
     pub key: String,
 }
 
@@ -154,7 +158,7 @@ pub struct ArmResult {
     pub swapped: Option<usize>,
     /// Mean output tokens of an answer, where the server tells them.
     pub mean_output_tokens: Option<f64>,
-    /// Over send order, by the first way of reading that has any right answer, or the first.
+    /// Over send order, by the way of reading with the most right answers.
     pub trend: Option<Trend>,
     /// By length of the prompt, shortest first.
     pub by_length: Vec<PromptLengthBin>,

@@ -7,7 +7,6 @@ use pdbench::Exit;
 use pdbench::measure::PairedVerdict;
 use std::time::Duration;
 use tempfile::tempdir;
-use tokio::time::Instant;
 
 /// Wrong where the book's answer is right, for each fifth document.
 fn damaged(asked: &Asked) -> Act {
@@ -39,23 +38,14 @@ fn assert_lost(ran: &Ran) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_question_goes_to_both_deployments_side_by_side() {
+async fn every_question_goes_to_both_deployments() {
     let place = tempdir().unwrap();
-    let slowly = |_: &Asked| Act::After(Duration::from_millis(20));
-    let (candidate, baseline) = (Examiner::with(damaged), Examiner::with(slowly));
+    let (candidate, baseline) = (Examiner::with(damaged), Examiner::start());
     let words =
         format!("gsm8k --base-url {} --baseline-url {} --num-concurrent 4", candidate.url, baseline.url);
     let ran = accuracy(place.path(), &words).await;
     assert_lost(&ran);
     assert_eq!((candidate.times(), baseline.times()), (vec![1; 126], vec![1; 126]));
-    // Neither is ahead of the other by more than what is in flight.
-    let at = |examiner: &Examiner| examiner.asked().into_iter().map(|asked| asked.at).collect::<Vec<_>>();
-    let (candidates, baselines) = (at(&candidate), at(&baseline));
-    for now in candidates.iter().chain(&baselines) {
-        let so_far = |all: &[Instant]| all.iter().filter(|at| *at <= now).count();
-        let (ours, theirs) = (so_far(&candidates), so_far(&baselines));
-        assert!(ours.abs_diff(theirs) <= 8, "{ours} and {theirs}");
-    }
     assert!(ran.stdout.contains("WORSE, by more than chance"), "{}", ran.stdout);
     let arms = ran.run_file().manifest.accuracy.unwrap().arms;
     assert_eq!(arms.iter().map(|arm| arm.name.as_str()).collect::<Vec<_>>(), ["candidate", "baseline"]);

@@ -118,6 +118,35 @@ async fn a_wrong_address_costs_one_request() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_first_question_that_is_refused_for_itself_is_an_error_of_that_question_alone() {
+    let examiner = Examiner::with(|asked: &Asked| match asked.documents[0] {
+        0 => Act::Status("400 Bad Request", "", r#"{"error":{"message":"too long"}}"#),
+        _ => Act::Answer,
+    });
+    let (ran, _place) = ask(&examiner, "--max-error-rate 0.05").await;
+    assert_eq!(ran.exit, Exit::Valid, "{}{}", ran.stderr, ran.stdout);
+    let arm = &result(&ran).arms[0];
+    assert_eq!((arm.answered, arm.errors, arm.retried), (125, 1, 0));
+    assert_eq!(examiner.times(), vec![1; 126]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_baseline_that_cannot_be_asked_is_named_after_one_request() {
+    let (candidate, baseline) =
+        (Examiner::start(), Examiner::with(|_| Act::Status("401 Unauthorized", "", "")));
+    let (ran, _place) = ask(&candidate, &format!("--baseline-url {}", baseline.url)).await;
+    assert_eq!(ran.exit, Exit::Preflight, "{}", ran.stderr);
+    assert_eq!((candidate.asked().len(), baseline.asked().len()), (1, 1));
+    assert!(ran.stderr.contains(&format!("{}/v1/completions refused", baseline.url)), "{}", ran.stderr);
+}
+
+#[tokio::test(start_paused = true)]
+async fn as_many_tries_as_can_be_typed_are_no_fault() {
+    let (ran, _place) = ask(&Examiner::with(first_try), "--limit 10 --max-retries 4294967295").await;
+    assert_eq!(ran.exit, Exit::Valid, "{}{}", ran.stderr, ran.stdout);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_is_not_there_is_named() {
     let place = tempdir().unwrap();
     let ran = accuracy(place.path(), "gsm8k --base-url http://127.0.0.1:9 --model m").await;

@@ -14,4 +14,5 @@ mod options;
 mod parity;
 mod resume;
 mod runs;
+mod target;
 mod usage;

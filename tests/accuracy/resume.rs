@@ -177,6 +177,27 @@ async fn questions_that_found_no_answer_are_asked_again_on_resume() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_question_that_was_refused_before_does_not_keep_the_others_from_being_asked() {
+    let place = tempdir().unwrap();
+    let healed = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let heals = Arc::clone(&healed);
+    let examiner = Examiner::with(move |asked| match asked.documents[0] {
+        5 => Act::Status("404 Not Found", "", "{}"),
+        40..50 if !heals.load(std::sync::atomic::Ordering::Relaxed) => {
+            Act::Status("503 Service Unavailable", "", "")
+        }
+        _ => Act::Answer,
+    });
+    let words = format!("gsm8k --base-url {} {ASKED} --max-retries 0 --max-error-rate 0.01", examiner.url);
+    let ran = accuracy(place.path(), &words).await;
+    assert_eq!((ran.exit, result(&ran).arms[0].errors), (Exit::Invalid, 11));
+    healed.store(true, std::sync::atomic::Ordering::Relaxed);
+    let resumed = accuracy(place.path(), &format!("{words} --resume {}", ran.directory().display())).await;
+    assert_eq!(resumed.exit, Exit::Valid, "{}{}", resumed.stderr, resumed.stdout);
+    assert_eq!((result(&resumed).arms[0].answered, examiner.times()[5]), (125, 2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_run_is_not_gone_on_with_by_other_flags() {
     let (place, interrupt) = (tempdir().unwrap(), Interrupt::default());
     let examiner = stopping(&interrupt, Stop::Drain);
@@ -200,12 +221,29 @@ async fn a_run_is_not_gone_on_with_by_other_flags() {
         (format!("gsm8k {this} {ASKED} --limit 50"), "the questions"),
         (format!("gsm8k {this} {ASKED} --api chat"), "the form of the prompts"),
         (format!("gsm8k {this} {ASKED} --batch-size 2"), "the batch size"),
+        (format!("gsm8k {this} {ASKED} --logprobs"), "what differs: log probabilities"),
+        (format!("gsm8k {this} {ASKED} --endpoint /v2/completions"), "what differs: path"),
+        (format!("gsm8k {this} {ASKED} --model_args max_gen_toks=99"), "what differs: longest answer"),
     ] {
         let said = refused(place.path(), &format!("{words} --resume {}", directory.display())).await;
         assert!(said.contains(differs), "{words}: {said}");
         assert!(before == files_of(&directory), "{words}: the run was changed");
     }
     assert_eq!((examiner.asked().len(), other.asked().len()), (asked, 0), "nobody was asked");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_simulated_run_is_not_gone_on_with_by_another_cluster() {
+    let place = tempdir().unwrap();
+    let words = "gsm8k --limit 3 --sim 1p1d --baseline-sim 1m";
+    let ran = accuracy(place.path(), words).await;
+    let resume = format!("--resume {}", ran.directory().display());
+    for other in ["--sim-right 0.5", "--sim-fault corrupt-kv=0.1@decode"] {
+        let said = refused(place.path(), &format!("{words} {other} {resume}")).await;
+        assert!(said.contains("what differs: simulated clusters"), "{other}: {said}");
+    }
+    let said = refused(place.path(), &format!("{words} {resume}")).await;
+    assert!(said.contains("has its answer already"), "{said}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -250,3 +250,13 @@ async fn a_proxy_in_the_environment_is_not_used_unless_asked_for() {
     assert_eq!(left.status, Some(3), "{}", left.stderr);
     assert!(left.stderr.contains("through the HTTP proxy http://127.0.0.1:1"), "{}", left.stderr);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn questions_to_a_server_outside_cost_one_open_file_each() {
+    let body = r##"{"choices":[{"index":0,"text":" #### 1","finish_reason":"stop"}]}"##;
+    let server = ScriptServer::start(vec![plain("200 OK", body)]).await;
+    let words = ["accuracy", "gsm8k", "--num-fewshot", "0", "--limit", "40", "--model", "m", "--base-url"];
+    // Enough for 32 connections, and for half of what as many through an embedded cluster would be.
+    let left = Program::by_shell("ulimit -n 160", &[&words[..], &[&server.url]].concat()).run().await;
+    assert_eq!(left.status, Some(0), "{}{}", left.stderr, left.stdout);
+}

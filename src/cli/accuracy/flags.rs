@@ -1,5 +1,5 @@
 use crate::accuracy::{KvProbe, Selection};
-use crate::cli::{at_least_one, usage};
+use crate::cli::{at_least_one, share, usage};
 use crate::cluster::Topology;
 use crate::command::Error;
 use clap::{Args, ValueEnum};
@@ -60,7 +60,9 @@ pub(super) struct AskingArgs {
     /// API [default: chat where --base-url ends in /chat/completions, else completions]
     #[arg(long, value_name = "NAME")]
     pub(super) api: Option<Api>,
-    /// lm_eval's --model_args: model=NAME,base_url=URL,num_concurrent=N,max_retries=N,tokenizer=DIR,timeout=SECONDS
+    /// lm_eval's --model_args: model=NAME,base_url=URL,num_concurrent=N,max_retries=N,timeout=SECONDS,max_gen_toks=N,
+    /// verify_certificate=BOOL,tokenizer=DIR,tokenizer_backend=huggingface|None,tokenized_requests=BOOL,max_length=N (which
+    /// token ids are cut to)
     #[arg(long, value_name = "LIST")]
     pub(super) model_args: Option<String>,
     /// What of a prompt is sent to completions: its text, or its token ids as lm_eval's own default does
@@ -81,8 +83,7 @@ pub(super) struct AskingArgs {
     /// Questions in one request
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(super) batch_size: Option<usize>,
-    /// Requests in flight at a time for each deployment that is asked; they share them, and a slow one may hold more than
-    /// its part [default: 32]
+    /// Requests in flight at a time to each deployment that is asked [default: 32]
     #[arg(long, visible_alias = "max-concurrency", value_name = "N", value_parser = at_least_one)]
     pub(super) num_concurrent: Option<usize>,
     /// Tries after the first, after 408, 429, 5xx and broken connections [default: 3]
@@ -226,15 +227,20 @@ impl QuestionArgs {
     }
 }
 
-/// `a=1,b=x` as lm_eval reads it: numbers, True, False and None are values of their own, all else is text.
-pub(super) fn pairs(flag: &str, text: &str) -> Result<Map<String, Value>, Error> {
-    let pair = |item: &str| {
+/// Keys and values of `a=1,b=x`, as they were typed.
+pub(super) fn items<'a>(flag: &str, text: &'a str) -> Result<Vec<(&'a str, &'a str)>, Error> {
+    let pair = |item: &'a str| {
         let (key, value) = item.split_once('=').ok_or_else(|| {
             usage(format!("{flag}: `{}` has no `=`", item.escape_debug())).help("want KEY=VALUE,KEY=VALUE")
         })?;
-        Ok((key.trim().to_owned(), value_of(value.trim())))
+        Ok((key.trim(), value.trim()))
     };
     text.split(',').filter(|item| !item.trim().is_empty()).map(pair).collect()
+}
+
+/// `a=1,b=x` as lm_eval reads it: numbers, True, False and None are values of their own, all else is text.
+pub(super) fn pairs(flag: &str, text: &str) -> Result<Map<String, Value>, Error> {
+    Ok(items(flag, text)?.into_iter().map(|(key, value)| (key.to_owned(), value_of(value))).collect())
 }
 
 fn value_of(text: &str) -> Value {
@@ -249,11 +255,6 @@ fn value_of(text: &str) -> Value {
         (_, Ok(number)) if number.is_finite() => json!(number),
         _ => json!(text),
     }
-}
-
-fn share(text: &str) -> Result<f64, String> {
-    let parsed = text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
-    parsed.ok_or_else(|| format!("`{text}` is not a share: want a number from 0 to 1"))
 }
 
 fn limit(text: &str) -> Result<f64, String> {

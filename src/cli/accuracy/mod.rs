@@ -1,6 +1,7 @@
 //! `pdbench accuracy`, with the flags that users of lm_eval type.
 
 mod flags;
+mod model_args;
 
 use super::dataset::cache;
 use super::serve::patience::PatienceArgs;
@@ -22,7 +23,8 @@ use crate::wire::openai::{ChatContent, TokensField};
 use crate::workload::{ArrivalProcess, Burstiness, Normalise};
 use clap::Args;
 use flags::{AgainstArgs, Api, AskingArgs, Format, PathsWord, QuestionArgs, ResultArgs, pairs};
-use serde_json::{Map, Value, json};
+use model_args::ModelArgs;
+use serde_json::{Map, json};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -75,10 +77,11 @@ const MODEL_TYPES: [(&str, Api); 2] =
 
 impl AccuracyArgs {
     pub(super) fn plan(mut self, outside: &Outside<'_>) -> Result<AccuracyPlan, Error> {
-        let arguments =
-            self.asking.model_args.as_deref().map_or(Ok(Map::new()), |text| pairs("--model-args", text))?;
-        let api = self.take_model_args(&arguments)?;
+        let arguments = self.asking.model_args.as_deref().map(ModelArgs::parse).transpose()?;
+        let mut arguments = arguments.unwrap_or_default();
+        let api = self.take_model_args(&mut arguments)?;
         let api_key = self.target.secrets(outside)?;
+        self.target.find_proxy(self.embedded(), outside)?;
         let chat = api == Api::Chat;
         let templated = self.asking.apply_chat_template.is_some();
         let form = match (chat || templated, self.asking.fewshot_as_multiturn) {
@@ -98,7 +101,6 @@ impl AccuracyArgs {
             (Format::Text, true) => PromptFormat::ChatTemplate,
             (Format::Text, false) => PromptFormat::Text,
         };
-        let number = |key: &str| arguments.get(key).and_then(Value::as_u64).map(|number| number as usize);
         let batch_size = self.asking.batch_size.unwrap_or(1);
         if chat && 1 < batch_size {
             return Err(usage("a chat asks one question a request").help("leave --batch-size out"));
@@ -112,7 +114,6 @@ impl AccuracyArgs {
             return Err(usage("streamed answers come one by one and without log probabilities")
                 .help("leave --batch-size and --logprobs out, or --stream and --paths"));
         }
-        let max_tokens = self.asking.max_tokens.map(|most| most as u32);
         let task = self.task.take().or(self.questions.tasks.take());
         let task = match (task, &self.questions.task_yaml) {
             (Some(task), _) => task,
@@ -121,10 +122,8 @@ impl AccuracyArgs {
                 return Err(usage("no task was named").help("want one, such as: pdbench accuracy gsm8k"));
             }
         };
-        let max_retries =
-            self.asking.max_retries.or(number("max_retries").map(|tries| tries as u32)).unwrap_or(3);
         let num_concurrent =
-            self.asking.num_concurrent.or(number("num_concurrent")).unwrap_or(USUAL_CONCURRENCY);
+            self.asking.num_concurrent.or(arguments.num_concurrent).unwrap_or(USUAL_CONCURRENCY);
         let seed = self.questions.seed()?;
         // A probe's texts mean something only beside how often the baseline's differ by themselves.
         let usual_passes = if task == KV_PROBE { 2 } else { 1 };
@@ -148,10 +147,12 @@ impl AccuracyArgs {
                 .as_deref()
                 .map_or(Ok(Map::new()), |text| pairs("--gen-kwargs", text))?,
             probe: self.questions.probe(seed),
-            max_tokens,
+            max_tokens: self.asking.max_tokens.map(|most| most as u32),
+            usual_max_tokens: arguments.max_gen_toks,
+            max_length: arguments.max_length,
             batch_size,
-            num_concurrent: num_concurrent.max(1),
-            max_retries,
+            num_concurrent,
+            max_retries: self.asking.max_retries.or(arguments.max_retries).unwrap_or(3),
             paths,
             logprobs: self.asking.logprobs,
             baseline_passes,
@@ -165,56 +166,39 @@ impl AccuracyArgs {
             right: self.parameters.right.unwrap_or(DEFAULT_RIGHT),
             task_yaml: self.questions.task_yaml.take(),
             dataset_path: self.questions.dataset_path.take(),
-            model_args: arguments,
-            baseline: self.baseline(api_key.as_deref())?,
-            serve: self.serve(api_key.as_deref(), max_tokens)?,
+            model_args: arguments.typed,
+            baseline: self.baseline(api_key.as_deref(), outside)?,
+            serve: self.serve(api_key.as_deref(), arguments.timeout)?,
         };
         Ok(plan)
     }
 
     /// Takes what `--model_args` and lm_eval's `--model` say of the target; gives the API.
-    fn take_model_args(&mut self, arguments: &Map<String, Value>) -> Result<Api, Error> {
-        const KNOWN: [&str; 13] = [
-            "model",
-            "pretrained",
-            "base_url",
-            "num_concurrent",
-            "max_retries",
-            "tokenizer",
-            "tokenizer_backend",
-            "tokenized_requests",
-            "timeout",
-            "max_length",
-            "max_gen_toks",
-            "seed",
-            "verify_certificate",
-        ];
-        if let Some(key) = arguments.keys().find(|key| !KNOWN.contains(&key.as_str())) {
-            return Err(usage(format!("--model-args: `{}` is not known", key.escape_debug()))
-                .help(format!("want some of {}", KNOWN.join(", "))));
-        }
-        let text = |key: &str| arguments.get(key).and_then(Value::as_str).map(str::to_owned);
-        let url = text("base_url").or(self.target.base_url.clone());
+    fn take_model_args(&mut self, arguments: &mut ModelArgs) -> Result<Api, Error> {
+        let url = arguments.base_url.as_ref().or(self.target.base_url.as_ref());
         let typed = self.target.model.as_deref();
         let by_type = MODEL_TYPES.iter().find(|(word, _)| Some(*word) == typed).map(|(_, api)| *api);
-        if by_type.is_some() {
-            // It is no model's name: the name is in the arguments.
-            self.target.model = None;
-        }
-        let by_url = url.as_ref().filter(|url| url.trim_end_matches('/').ends_with("/chat/completions"));
+        let by_url = url.filter(|url| url.trim_end_matches('/').ends_with("/chat/completions"));
         let api =
             self.asking.api.or(by_type).or(by_url.map(|_| Api::Chat)).unwrap_or(match self.target.api() {
                 Endpoint::Chat => Api::Chat,
                 Endpoint::Completions => Api::Completions,
             });
-        let model = text("model").or(text("pretrained"));
-        self.target.overlay(text("base_url"), model, api == Api::Chat);
-        self.target.suggest_tokenizer(text("tokenizer"));
-        if arguments.contains_key("tokenizer") && self.asking.prompt_format == Format::Text {
-            let backend = text("tokenizer_backend").unwrap_or_default();
-            if backend == "huggingface" {
-                self.asking.prompt_format = Format::TokenIds;
-            }
+        if by_type.is_some() {
+            // It is no model's name: the name is in the arguments.
+            self.target.model = None;
+        }
+        let endpoint = match api {
+            Api::Chat => Endpoint::Chat,
+            Api::Completions => Endpoint::Completions,
+        };
+        self.target.overlay(arguments.base_url.take(), arguments.model.take(), endpoint);
+        self.target.suggest_tokenizer(arguments.tokenizer.take());
+        if arguments.insecure {
+            self.target.distrust_nobody()?;
+        }
+        if arguments.token_ids {
+            self.asking.prompt_format = Format::TokenIds;
         }
         Ok(api)
     }
@@ -223,7 +207,7 @@ impl AccuracyArgs {
         self.sim.is_some() || !self.target.is_named()
     }
 
-    fn baseline(&self, api_key: Option<&str>) -> Result<Option<Baseline>, Error> {
+    fn baseline(&self, api_key: Option<&str>, outside: &Outside<'_>) -> Result<Option<Baseline>, Error> {
         let against = &self.against;
         if let Some(directory) = &against.baseline_run {
             return Ok(Some(Baseline::Run(directory.clone())));
@@ -245,7 +229,7 @@ impl AccuracyArgs {
         };
         let model = against.baseline_model.clone().or(self.target.name_in_requests());
         let remote = matches!(target, TargetPlan::Remote(_));
-        let mut serve = plain_serve(target, self.asking.max_tokens.map(|most| most as u32));
+        let mut serve = plain_serve(target);
         serve.model = model.filter(|_| remote);
         serve.trust = self.target.trust(&serve.target).unwrap_or(TrustPlan::Authorities(None));
         serve.endpoint = self.target.api();
@@ -254,7 +238,7 @@ impl AccuracyArgs {
         Ok(Some(Baseline::Deployment(Box::new(serve))))
     }
 
-    fn serve(self, api_key: Option<&str>, max_tokens: Option<u32>) -> Result<ServePlan, Error> {
+    fn serve(self, api_key: Option<&str>, patience: Option<Duration>) -> Result<ServePlan, Error> {
         let embedded = self.embedded();
         if !embedded && self.parameters != SimParameters::default() {
             return Err(usage(
@@ -283,18 +267,21 @@ impl AccuracyArgs {
             request_id_prefix: target.request_id_prefix,
             tokenizer,
             wait_ready: self.patience.wait_ready,
-            timeouts: Timeouts { request: timeouts.request.or(Some(LONGEST_ANSWER)), ..timeouts },
+            timeouts: Timeouts {
+                request: timeouts.request.or(patience).or(Some(LONGEST_ANSWER)),
+                ..timeouts
+            },
             read_limits: self.patience.read_limits(),
             output_dir: self.results.output_dir,
             label: self.results.label,
             progress: !self.results.disable_tqdm,
-            ..plain_serve(target.target, max_tokens)
+            ..plain_serve(target.target)
         })
     }
 }
 
 /// A plan that says nothing of a load.
-fn plain_serve(target: TargetPlan, max_tokens: Option<u32>) -> ServePlan {
+fn plain_serve(target: TargetPlan) -> ServePlan {
     let endpoint = Endpoint::Completions;
     ServePlan {
         target,
@@ -305,7 +292,7 @@ fn plain_serve(target: TargetPlan, max_tokens: Option<u32>) -> ServePlan {
         backend: "openai".to_owned(),
         model: None,
         served_model_name: None,
-        dataset: DatasetPlan::Questions { max_tokens: max_tokens.unwrap_or(256) },
+        dataset: DatasetPlan::Questions,
         tokenizer: TokenizerPlan::Estimate,
         arrivals: ArrivalProcess::AllAtOnce,
         burstiness: Burstiness::Shape(1.0),

@@ -118,7 +118,7 @@ impl ServeArgs {
         if let Some(url) = self.repeat.target_url()?.filter(|_| !self.target.has_place()) {
             self.target.base_url = Some(url);
         }
-        self.target.find_proxy(outside)?;
+        self.target.find_proxy(self.embedded(), outside)?;
         self.check_way()?;
         let nodes = self.repeat.nodes();
         let Some(batches) = self.repeat.batches(&self.target, api_key)? else {
@@ -145,24 +145,22 @@ impl ServeArgs {
         Ok(Plan::Repeat(Box::new(RepeatPlan { serve, times, prompts, settle, ramp, way })))
     }
 
+    fn embedded(&self) -> bool {
+        self.sim.is_some() || !self.target.is_named()
+    }
+
     /// An HTTP proxy stands before one target outside, and before nothing else.
     fn check_way(&self) -> Result<(), Error> {
-        let help = "leave --http-proxy out";
-        match self.target.is_proxied() {
-            true if !self.target.is_named() || self.sim.is_some() => {
-                Err(usage("--http-proxy with the embedded cluster: nothing stands between").help(help))
-            }
-            true if self.repeat.goes_to_instances() => {
-                Err(usage("--http-proxy is for one target, and these requests go to instances, too")
-                    .help(help))
-            }
-            _ => Ok(()),
+        match self.target.is_proxied() && self.repeat.goes_to_instances() {
+            true => Err(usage("--http-proxy is for one target, and these requests go to instances, too")
+                .help("leave --http-proxy out")),
+            false => Ok(()),
         }
     }
 
     /// What the flags of a load mean together.
     pub(super) fn plan(self, api_key: Option<&str>) -> Result<ServePlan, Error> {
-        let embedded = self.sim.is_some() || !self.target.is_named();
+        let embedded = self.embedded();
         if !embedded && self.parameters != SimParameters::default() {
             return Err(usage(
                 "--sim-… flags shape the embedded cluster, and this run has a target of its own",

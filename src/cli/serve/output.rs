@@ -1,4 +1,4 @@
-use crate::cli::usage;
+use crate::cli::{share, usage};
 use crate::command::{Error, Existing, ResultPlan};
 use crate::load::KeepText;
 use crate::measure::{Detail, METRICS, Metric, Slo};
@@ -131,9 +131,4 @@ fn metric(text: &str) -> Result<String, String> {
 fn percentile(text: &str) -> Result<f64, String> {
     let parsed = text.trim().parse::<f64>().ok().filter(|p| (0.0..=100.0).contains(p));
     parsed.ok_or_else(|| format!("`{text}` is not a percentile: want a number from 0 to 100"))
-}
-
-fn share(text: &str) -> Result<f64, String> {
-    let parsed = text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
-    parsed.ok_or_else(|| format!("`{text}` is not a share: want a number from 0 to 1"))
 }

@@ -19,7 +19,7 @@ pub(in crate::cli) struct PatienceArgs {
     /// Longest silence within an answer, seconds
     #[arg(long, default_value = "120", value_name = "SECONDS", value_parser = seconds)]
     timeout_idle: Duration,
-    /// Longest time of a whole request, seconds [default: no limit]
+    /// Longest time of a whole request, seconds [default: no limit; of `accuracy` 300]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     timeout_request: Option<Duration>,
     /// Time for the requests in flight when sending ends early, by --max-duration or too many failures, seconds

@@ -1,5 +1,5 @@
-use crate::cli::{Outside, usage};
-use crate::command::{Error, SimPlan, TargetPlan, TokenizerPlan, TrustPlan};
+use crate::cli::{Outside, no_way, usage, way};
+use crate::command::{Error, SimPlan, TargetPlan, TokenizerPlan, TrustPlan, Way};
 use crate::wire::{Endpoint, HttpProxy, Secret, Target, TargetError};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -115,32 +115,36 @@ impl TargetArgs {
         }
     }
 
-    /// Finds out which HTTP proxy stands before the target. What was typed is read here and not by the parser of flags,
-    /// which would show it with what is secret in it.
-    pub(super) fn find_proxy(&mut self, outside: &Outside<'_>) -> Result<(), Error> {
-        let target = Target::parse(&self.url()).map_err(wrong)?;
-        let found = match self.http_proxy.as_str() {
-            "none" => Ok(None),
-            "env" => {
+    /// Finds out which HTTP proxy stands before the target; before the embedded cluster none can.
+    pub(in crate::cli) fn find_proxy(&mut self, embedded: bool, outside: &Outside<'_>) -> Result<(), Error> {
+        self.through = self.proxy_before(&self.url(), outside)?;
+        match self.is_proxied() && embedded {
+            true => Err(usage("--http-proxy with the embedded cluster: nothing stands between")
+                .help("leave --http-proxy out")),
+            false => Ok(()),
+        }
+    }
+
+    /// The HTTP proxy before a place.
+    pub(in crate::cli) fn proxy_before(
+        &self,
+        url: &str,
+        outside: &Outside<'_>,
+    ) -> Result<Option<HttpProxy>, Error> {
+        match way(&self.http_proxy)? {
+            Way::Direct => Ok(None),
+            Way::Through(proxy) => Ok(Some(proxy)),
+            Way::Environment => {
+                let target = Target::parse(url).map_err(wrong)?;
                 let tls = target.tls().is_some();
                 HttpProxy::from_environment(tls, target.host(), target.port(), outside.variable)
+                    .map_err(no_way)
             }
-            url => HttpProxy::parse(url).map(Some),
-        };
-        let help = "want none, env or http://HOST:PORT; `env` looks at http_proxy, https_proxy, all_proxy and no_proxy";
-        self.through =
-            found.map_err(|error| usage("the HTTP proxy cannot be used").caused_by(error).help(help))?;
-        let typed = self.through.as_ref().filter(|_| self.http_proxy != "env");
-        match typed.and_then(HttpProxy::authorization) {
-            Some(_) => Err(usage("credentials of an HTTP proxy do not belong on a command line").help(
-                "put the URL into http_proxy, or https_proxy for https targets, and use `--http-proxy env`",
-            )),
-            None => Ok(()),
         }
     }
 
     /// True when a proxy stands before the target.
-    pub(super) fn is_proxied(&self) -> bool {
+    pub(in crate::cli) fn is_proxied(&self) -> bool {
         self.through.is_some()
     }
 
@@ -159,12 +163,26 @@ impl TargetArgs {
     }
 
     /// Takes what another family of flags says of the target.
-    pub(in crate::cli) fn overlay(&mut self, url: Option<String>, model: Option<String>, chat: bool) {
+    pub(in crate::cli) fn overlay(&mut self, url: Option<String>, model: Option<String>, api: Endpoint) {
         self.base_url = url.or(self.base_url.take());
         self.model = model.or(self.model.take());
-        if chat {
-            self.backend = Backend::OpenaiChat;
+        self.backend = match (api, self.backend) {
+            (Endpoint::Chat, _) => Backend::OpenaiChat,
+            (Endpoint::Completions, Backend::OpenaiChat) => Backend::Openai,
+            (Endpoint::Completions, typed) => typed,
+        };
+    }
+
+    /// Accepts any certificate, as `--insecure` does.
+    pub(in crate::cli) fn distrust_nobody(&mut self) -> Result<(), Error> {
+        if self.ca_file.is_some() {
+            return Err(usage(
+                "--ca-file names certificates to accept, and verify_certificate=false accepts any",
+            )
+            .help("leave one of them out"));
         }
+        self.insecure = true;
+        Ok(())
     }
 
     /// Takes a directory of a tokenizer, unless one was typed.
@@ -277,7 +295,7 @@ impl TargetArgs {
         Ok(self.reached_at(&self.url(), path, api_key)?.through(self.through.clone()))
     }
 
-    /// Another place, dressed like the target.
+    /// Another place, dressed like the target, without an HTTP proxy before it.
     pub(in crate::cli) fn at(&self, url: &str, api_key: Option<&str>) -> Result<Target, Error> {
         self.reached_at(url, self.api().path(), api_key)
     }

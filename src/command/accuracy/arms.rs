@@ -1,11 +1,12 @@
 //! Who is asked, and how: the arms of a run, in the words of its manifest and in those of its requests.
 
-use super::asking::Arm;
+use super::asking::{Arm, Generation, MAX_LENGTH};
 use super::saved::Saved;
 use super::{AccuracyPlan, Baseline, Exam, Paths, PromptFormat};
 use crate::accuracy::{ARMS, Form};
-use crate::command::TargetPlan;
-use crate::command::serve::{Reached, front};
+use crate::command::preflight::{self, Connections};
+use crate::command::serve::{Reached, descriptors, front};
+use crate::command::{Error, TargetPlan};
 use crate::load::Place;
 use crate::measure::{AccuracyFacts, ArmFacts};
 use serde_json::{Map, Value, json};
@@ -93,8 +94,52 @@ impl AskedOf<'_> {
             limit: plan.limit.clone(),
             gen_kwargs: plan.gen_kwargs.clone(),
             model_args: self.model_args(),
+            shaping: Map::new(),
             key: String::new(),
         }
+    }
+
+    /// What shapes the answers beside the task, the prompts and who is asked.
+    pub(super) fn shaping(&self, generation: &Generation) -> Map<String, Value> {
+        let plan = self.plan;
+        let baseline = match &plan.baseline {
+            Some(Baseline::Deployment(serve)) => Some(&**serve),
+            _ => None,
+        };
+        let simulators = [Some(&plan.serve), baseline].into_iter().flatten();
+        let simulators: Vec<_> = simulators
+            .filter_map(|serve| match &serve.target {
+                TargetPlan::Embedded(sim) => Some(sim.config.to_map()),
+                TargetPlan::Remote(_) => None,
+            })
+            .collect();
+        let cut = plan.prompt_format == PromptFormat::TokenIds;
+        let shaping = [
+            ("path", json!(plan.serve.path)),
+            ("longest answer", json!(generation.max_tokens)),
+            ("stop strings", json!(generation.stop)),
+            ("log probabilities", json!(plan.logprobs)),
+            ("max_length", json!(cut.then_some(plan.max_length.unwrap_or(MAX_LENGTH)))),
+            ("simulated clusters", json!(simulators)),
+        ];
+        shaping.into_iter().map(|(what, value)| (what.to_owned(), value)).collect()
+    }
+
+    /// Makes sure that there are enough open files for what so many requests to each arm keep in flight.
+    pub(super) fn raise_descriptor_limit(&self, requests: usize) -> Result<(), Error> {
+        let baseline = match &self.plan.baseline {
+            Some(Baseline::Deployment(serve)) => Some((&serve.target, self.plan.baseline_passes)),
+            _ => None,
+        };
+        let ways = if self.plan.paths == Paths::Both { 2 } else { 1 };
+        let deployments = [Some((&self.plan.serve.target, ways)), baseline];
+        let (mut connections, mut files) = (0, 0);
+        for (target, arms) in deployments.into_iter().flatten() {
+            let most = self.plan.num_concurrent.min(requests.saturating_mul(arms));
+            connections += most;
+            files += most as u64 * descriptors(target);
+        }
+        preflight::raise_descriptor_limit(Connections::Exactly(connections), files)
     }
 
     /// What lm_eval would have been told of the model, where nobody typed it.

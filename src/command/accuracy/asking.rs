@@ -10,8 +10,8 @@ use crate::wire::{Endpoint, Target};
 use crate::workload::{Ends, Tokenizer};
 use serde_json::{Map, Value, json};
 
-/// Context of a model to lm_eval where nobody says more; what token ids are cut to.
-const MAX_LENGTH: usize = 2047;
+/// Context of a model to lm_eval where nobody says more.
+pub(super) const MAX_LENGTH: usize = 2048;
 /// Longest answer where neither task nor command line says.
 const MAX_GEN_TOKS: u64 = 256;
 /// What lm_eval sends as `seed`, whatever seeds it was given.
@@ -36,7 +36,17 @@ pub(super) struct Asker<'a> {
     /// All of a body but the prompt and the model.
     pub(super) generation: Generation,
     pub(super) logprobs: bool,
-    pub(super) run_id: &'a str,
+    /// What request ids begin with.
+    pub(super) id_prefix: String,
+}
+
+/// Which request of a run it is: no two of one arm and question are the same.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Try {
+    /// Which try, from 1.
+    pub(super) attempt: u32,
+    /// Number within its pass.
+    pub(super) nth: usize,
 }
 
 /// What is asked of an answer.
@@ -44,7 +54,7 @@ pub(super) struct Asker<'a> {
 pub(super) struct Generation {
     pub(super) max_tokens: u32,
     temperature: Value,
-    stop: Vec<String>,
+    pub(super) stop: Vec<String>,
     rest: Map<String, Value>,
 }
 
@@ -61,7 +71,8 @@ impl Generation {
         let mut take = |key: &str| rest.shift_remove(key);
         take("do_sample");
         let most = take("max_gen_toks").and_then(|most| most.as_u64());
-        let most = take("max_tokens").and_then(|most| most.as_u64()).or(most).unwrap_or(MAX_GEN_TOKS);
+        let most = take("max_tokens").and_then(|most| most.as_u64()).or(most);
+        let most = most.or(plan.usual_max_tokens.map(u64::from)).unwrap_or(MAX_GEN_TOKS);
         let temperature = take("temperature").unwrap_or(json!(0));
         let mut stop: Vec<String> = match take("until") {
             Some(Value::Array(stops)) => {
@@ -80,7 +91,7 @@ impl Generation {
 
 impl Asker<'_> {
     /// One request for these questions, in the words of lm_eval.
-    pub(super) fn prepare(&self, arm: &Arm<'_>, numbers: &[usize], batched: bool, attempt: u32) -> Prepared {
+    pub(super) fn prepare(&self, arm: &Arm<'_>, numbers: &[usize], batched: bool, which: Try) -> Prepared {
         let first = &self.questions[numbers[0]];
         let mut body = Map::new();
         let mut put = |key: &str, value: Value| body.insert(key.to_owned(), value);
@@ -112,7 +123,8 @@ impl Asker<'_> {
             put("stream_options", json!({"include_usage": true}));
         }
         let body = serde_json::to_vec(&body).expect("a map of JSON values is JSON");
-        let id = format!("{}-q{}-{}-{attempt}", self.run_id, numbers[0], arm.number);
+        let Try { attempt, nth } = which;
+        let id = format!("{}q{}-{}-{attempt}-{nth}", self.id_prefix, numbers[0], arm.number);
         let bytes: usize = numbers.iter().map(|&number| self.questions[number].prompt.len()).sum();
         let counted =
             numbers.iter().map(|&number| self.token_ids.get(number).map(Vec::len)).sum::<Option<usize>>();
@@ -149,13 +161,15 @@ impl Asker<'_> {
     }
 }
 
-/// The token ids of each prompt as lm_eval sends them, and how many prompts had to be cut.
+/// The token ids of each prompt as lm_eval sends them, and how many prompts had to be cut: of one that is too long for
+/// `max_length`, the answer's tokens and one more being kept free, the end is sent.
 pub(super) fn token_ids(
     questions: &[Question],
     tokenizer: &Tokenizer,
     max_tokens: u32,
+    max_length: usize,
 ) -> Result<(Vec<Vec<u32>>, usize), Error> {
-    let room = MAX_LENGTH.saturating_sub(max_tokens as usize).max(1);
+    let room = max_length.saturating_sub(1 + max_tokens as usize).max(1);
     let mut cut = 0;
     let encoded = questions.iter().map(|question| {
         let ids = tokenizer.encode(&question.prompt, Ends::Bare).map_err(|error| {

@@ -36,6 +36,10 @@ pub struct AccuracyPlan {
     pub gen_kwargs: Map<String, Value>,
     /// Longest answer in tokens; `None` as the task has it.
     pub max_tokens: Option<u32>,
+    /// The same where the task says nothing either; `None` for lm_eval's 256.
+    pub usual_max_tokens: Option<u32>,
+    /// Tokens of prompt and answer together, which token ids are cut to; `None` for lm_eval's 2048.
+    pub max_length: Option<usize>,
     /// Questions in one request.
     pub batch_size: usize,
     /// Requests in flight to a deployment at a time.

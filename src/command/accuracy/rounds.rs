@@ -1,15 +1,16 @@
 //! The asking itself: every question once, then those without an answer again, as often as it may help.
 
 use super::AccuracyPlan;
-use super::asking::{Arm, Asker};
+use super::asking::{Arm, Asker, Try};
 use crate::accuracy::unanswered;
+use crate::command::client::Client;
 use crate::command::ending::ended_early;
-use crate::command::serve::Reached;
 use crate::command::{Error, Exit, Surroundings, preflight, progress};
-use crate::load::{Ending, Live, Load, Pass, PassReport, Prepared, Sink, WatchReport};
+use crate::load::{Ending, Live, Load, Pass, PassReport, Prepared, Share, Sink, WatchReport};
 use crate::measure::{AccuracyFacts, Kind, Outcome, RequestRecord};
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use crate::runtime::lock;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 pub(super) struct Rounds<'a> {
@@ -26,65 +27,76 @@ const LONGEST_REST: Duration = Duration::from_secs(10);
 const LONGEST_WISH: Duration = Duration::from_secs(60);
 
 impl Rounds<'_> {
-    /// Asks until every question has its answer, no further try may help, or somebody says stop.
+    /// Asks until every question has its answer, no further try may help, or somebody says stop; and what went wrong with
+    /// showing it. `clients` are those of the deployments, by place.
     pub(super) async fn run(
         &self,
         load: &mut Load,
         heard: &Heard,
-        reached: &Reached,
+        clients: &[&Client],
         live: &Live,
         world: &mut Surroundings,
-    ) -> Result<PassReport, Error> {
-        let mut whole: Option<PassReport> = None;
+    ) -> Result<(PassReport, Option<String>), Error> {
         let earlier = heard.so_far();
-        let questions = earlier.iter().filter(|record| record.kind == Kind::Question);
-        let begun = questions.map(|record| record.scheduled).min();
-        for attempt in 1..=self.plan.max_retries + 1 {
+        let before = || earlier.iter().filter(|record| record.kind == Kind::Question);
+        let begun = before().map(|record| record.scheduled).min();
+        // No request has the id of one that an earlier part of the run sent.
+        let tried = before().map(|record| record.attempt).max().unwrap_or(0);
+        let (mut whole, mut fault): (Option<PassReport>, Option<String>) = (None, None);
+        let mut note = |(report, broken): Passed| {
+            let stopped = report.ending != Ending::Complete;
+            whole = Some(match whole.take() {
+                None => report,
+                Some(before) => joined(before, report),
+            });
+            fault = fault.take().or(broken);
+            stopped
+        };
+        for again in 0..=self.plan.max_retries {
             load.flush().await.map_err(ended_early)?;
             let records = heard.so_far();
-            let wanted = self.wanted(&records, attempt);
+            let wanted = self.wanted(&records, again);
             if wanted.is_empty() {
                 break;
             }
-            let mut requests: Vec<Prepared> = self.requests(&wanted, attempt);
-            if whole.is_none() {
-                // The first one alone: a fault that all would meet is met once.
-                let rest = requests.split_off(1.min(requests.len()));
-                let first = self.pass(load, requests, Vec::new(), live, world).await?;
-                let stopped = first.ending != Ending::Complete;
-                whole = Some(first);
-                if stopped {
+            let attempt = tried.saturating_add(again).saturating_add(1);
+            let mut requests = self.requests(&wanted, attempt);
+            if again == 0 {
+                // A fault that all would meet is met once.
+                let scouts = scouts(&mut requests, &records);
+                let ids: Vec<String> = scouts.iter().map(|request| request.id.clone()).collect();
+                if note(self.pass(load, scouts, Vec::new(), live, world).await?) {
                     break;
                 }
                 load.flush().await.map_err(ended_early)?;
-                if let Some(record) = heard.so_far().last().filter(|record| hopeless(record)) {
-                    return Err(preflight::refusal(reached.client(), &self.plan.serve.path, record).await);
+                let met = heard.so_far().into_iter().filter(|record| ids.contains(&record.id));
+                if let Some(record) = met.into_iter().find(refuses_all) {
+                    return Err(self.refusal(clients, &record).await);
                 }
-                requests = rest;
             }
             if requests.is_empty() {
                 continue;
             }
-            let schedule = self.schedule(&requests, &records, attempt);
-            let report = self.pass(load, requests, schedule, live, world).await?;
-            let stopped = report.ending != Ending::Complete;
-            whole = Some(match whole {
-                None => report,
-                Some(before) => joined(before, report),
-            });
-            if stopped {
+            let schedule = self.schedule(&requests, &records, again);
+            if note(self.pass(load, requests, schedule, live, world).await?) {
                 break;
             }
         }
         let mut whole = whole.expect("a run begins with questions that want an answer");
         // What was asked before a resume is a part of the run.
         whole.start = begun.map_or(whole.start, |begun| begun.min(whole.start));
-        Ok(whole)
+        Ok((whole, fault))
+    }
+
+    /// Why a deployment cannot be asked at all.
+    async fn refusal(&self, clients: &[&Client], record: &RequestRecord) -> Error {
+        let arm = self.arm(record.asking.as_ref().map_or(0, |asking| asking.arm));
+        preflight::refusal(clients[arm.place], arm.path, record).await
     }
 
     /// Makes sure that a run that goes on has questions left.
     pub(super) fn check_left(&self, records: &[RequestRecord]) -> Result<(), Error> {
-        match self.wanted(records, 1).is_empty() {
+        match self.wanted(records, 0).is_empty() {
             true => Err(Error::new(Exit::Usage, "every question of this run has its answer already")
                 .help("`pdbench report` makes its files again")),
             false => Ok(()),
@@ -92,11 +104,11 @@ impl Rounds<'_> {
     }
 
     /// Arm, question and number of answers still wanted, arms taking turns.
-    fn wanted(&self, records: &[RequestRecord], attempt: u32) -> Vec<(usize, usize, usize)> {
+    fn wanted(&self, records: &[RequestRecord], again: u32) -> Vec<(usize, usize, usize)> {
         let mut wanted = unanswered(self.facts, self.repeats, self.facts.questions, records);
         // Answers of an earlier run are all there will be.
         wanted.retain(|(arm, ..)| self.arms.iter().any(|asked| asked.number == *arm));
-        if 1 < attempt {
+        if 0 < again {
             let lost = last_failures(records);
             wanted.retain(|(arm, question, _)| {
                 lost.get(&(*arm, *question)).is_none_or(|record| !hopeless(record))
@@ -124,26 +136,31 @@ impl Rounds<'_> {
 
     fn requests(&self, wanted: &[(usize, usize, usize)], attempt: u32) -> Vec<Prepared> {
         let batched = 1 < self.plan.batch_size;
-        if !batched {
-            let one = |&(arm, question, count): &(usize, usize, usize)| {
-                let arm = self.arm(arm);
-                std::iter::repeat_with(move || self.asker.prepare(arm, &[question], false, attempt))
-                    .take(count)
-            };
-            return wanted.iter().flat_map(one).collect();
-        }
-        let mut by_arm: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-        for (arm, question, count) in wanted {
-            by_arm.entry(*arm).or_default().extend(std::iter::repeat_n(*question, *count));
-        }
-        let mut chunks: Vec<(usize, usize, Prepared)> = Vec::new();
-        for (arm, questions) in by_arm {
-            for (nth, chunk) in questions.chunks(self.plan.batch_size).enumerate() {
-                chunks.push((nth, arm, self.asker.prepare(self.arm(arm), chunk, true, attempt)));
+        // Arm and questions of each.
+        let mut asked: Vec<(usize, Vec<usize>)> = Vec::new();
+        if batched {
+            let mut by_arm: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+            for (arm, question, count) in wanted {
+                by_arm.entry(*arm).or_default().extend(std::iter::repeat_n(*question, *count));
+            }
+            let chunks = by_arm.iter().flat_map(|(arm, questions)| {
+                let chunks = questions.chunks(self.plan.batch_size).enumerate();
+                chunks.map(|(nth, chunk)| (nth, (*arm, chunk.to_vec())))
+            });
+            let mut chunks: Vec<_> = chunks.collect();
+            // Stable: arms take turns.
+            chunks.sort_by_key(|(nth, _)| *nth);
+            asked.extend(chunks.into_iter().map(|(_, one)| one));
+        } else {
+            for &(arm, question, count) in wanted {
+                asked.extend(std::iter::repeat_n((arm, vec![question]), count));
             }
         }
-        chunks.sort_by_key(|(nth, arm, _)| (*nth, *arm));
-        chunks.into_iter().map(|(.., request)| request).collect()
+        let numbered = asked.iter().enumerate();
+        let one = |(nth, (arm, questions)): (usize, &(usize, Vec<usize>))| {
+            self.asker.prepare(self.arm(*arm), questions, batched, Try { attempt, nth })
+        };
+        numbered.map(one).collect()
     }
 
     fn arm(&self, number: usize) -> &Arm<'_> {
@@ -151,11 +168,11 @@ impl Rounds<'_> {
     }
 
     /// When each is sent, from the start of its pass: at once, or after a rest that doubles from try to try.
-    fn schedule(&self, requests: &[Prepared], records: &[RequestRecord], attempt: u32) -> Vec<Duration> {
-        if attempt == 1 {
+    fn schedule(&self, requests: &[Prepared], records: &[RequestRecord], again: u32) -> Vec<Duration> {
+        if again == 0 {
             return Vec::new();
         }
-        let rest = LONGEST_REST.min(Duration::from_secs(1) * 2_u32.saturating_pow(attempt - 2));
+        let rest = LONGEST_REST.min(Duration::from_secs(1) * 2_u32.saturating_pow(again - 1));
         let lost = last_failures(records);
         let wish = |request: &Prepared| {
             let asking = request.asking.as_ref()?;
@@ -181,11 +198,11 @@ impl Rounds<'_> {
         schedule: Vec<Duration>,
         live: &Live,
         world: &mut Surroundings,
-    ) -> Result<PassReport, Error> {
-        let deployments = 1 + self.arms.iter().map(|arm| arm.place).max().unwrap_or(0);
+    ) -> Result<Passed, Error> {
         let planned = requests.len();
         let mut pass = Pass {
-            max_concurrency: Some(self.plan.num_concurrent * deployments),
+            max_concurrency: Some(self.plan.num_concurrent),
+            share: Share::EachPlace,
             ..Pass::at_once(Kind::Question, requests)
         };
         if !schedule.is_empty() {
@@ -196,11 +213,31 @@ impl Rounds<'_> {
             true => progress::shown(sending, planned, live, world).await,
             false => (sending.await, None),
         };
-        if let Some(fault) = fault {
-            world.note(&format!("warning: {fault}\n"));
-        }
-        report.map_err(ended_early)
+        Ok((report.map_err(ended_early)?, fault))
     }
+}
+
+/// How a pass went, and what went wrong with showing it.
+type Passed = (PassReport, Option<String>);
+
+/// Takes one request for each place out of the others: of questions that nobody refused before, where there are some.
+fn scouts(requests: &mut Vec<Prepared>, records: &[RequestRecord]) -> Vec<Prepared> {
+    let lost = last_failures(records);
+    let refused = |request: &Prepared| {
+        let asking = request.asking.as_ref().expect("every request asks something");
+        let of =
+            |&question: &u32| lost.get(&(asking.arm, question as usize)).is_some_and(|lost| hopeless(lost));
+        asking.questions.iter().any(of)
+    };
+    let places: BTreeSet<usize> = requests.iter().map(|request| request.place).collect();
+    let mut scouts = Vec::with_capacity(places.len());
+    for place in places {
+        let to_it = |request: &Prepared| request.place == place;
+        let best = requests.iter().position(|request| to_it(request) && !refused(request));
+        let at = best.or_else(|| requests.iter().position(to_it)).expect("places are those of requests");
+        scouts.push(requests.remove(at));
+    }
+    scouts
 }
 
 /// Two passes as one: of the watch over the client, the worse.
@@ -248,8 +285,8 @@ impl Heard {
         records
     }
 
-    fn kept(&self) -> std::sync::MutexGuard<'_, Vec<RequestRecord>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn kept(&self) -> MutexGuard<'_, Vec<RequestRecord>> {
+        lock(&self.0)
     }
 }
 
@@ -261,6 +298,16 @@ fn last_failures(records: &[RequestRecord]) -> BTreeMap<(usize, usize), &Request
         last.extend(asking.questions.iter().map(|&question| ((asking.arm, question as usize), record)));
     }
     last
+}
+
+/// Whether every other question would meet the same.
+fn refuses_all(record: &RequestRecord) -> bool {
+    match record.outcome {
+        Outcome::Http4xx => matches!(record.http_status, Some(401 | 403 | 404 | 405 | 407)),
+        Outcome::Tls | Outcome::Redirect | Outcome::BadEncoding => true,
+        Outcome::Dns | Outcome::ConnectRefused | Outcome::ConnectTimeout => true,
+        _ => false,
+    }
 }
 
 /// Whether another try would meet the same.

@@ -51,7 +51,7 @@ impl Saved {
             return Ok(self.manifest.run_id.clone());
         }
         let (then, now) = (self.facts(), facts);
-        let differs: Vec<&str> = [
+        let mut differs: Vec<&str> = [
             ("the task, its shots or its generation", then.task != now.task),
             ("who is asked: URL, model or way", then.arms != now.arms),
             ("the form of the prompts", then.form != now.form),
@@ -60,6 +60,8 @@ impl Saved {
         .into_iter()
         .filter_map(|(what, differs)| differs.then_some(what))
         .collect();
+        let other = now.shaping.iter().filter(|(what, value)| then.shaping.get(*what) != Some(*value));
+        differs.extend(other.map(|(what, _)| what.as_str()));
         let what = if differs.is_empty() { "the questions".to_owned() } else { differs.join(", and ") };
         Err(Error::new(Exit::Usage, format!("`{}` asked otherwise; what differs: {what}", self.directory.display()))
             .help("give the flags that it was started with (run.json has them), or start a new run without --resume"))

@@ -31,6 +31,7 @@ fn facts(arms: &[&str]) -> AccuracyFacts {
         limit: None,
         gen_kwargs: Map::new(),
         model_args: Map::new(),
+        shaping: Map::new(),
         key: String::new(),
     }
 }

@@ -50,6 +50,7 @@ pub fn accuracy_facts() -> AccuracyFacts {
         model_args: map(
             json!({"model": "org/model", "base_url": "http://pd:8000/v1/completions", "tokenizer_backend": null}),
         ),
+        shaping: Map::new(),
         key: "ab".repeat(32),
     }
 }
