@@ -362,5 +362,5 @@ fn both_sure(one: &[TokenLogprob], other: &[TokenLogprob]) -> Option<bool> {
 fn task_hash(filters: usize, documents: &[DocumentResult]) -> String {
     let answered = || documents.iter().filter(|document| document.answers[0].texts.is_some());
     let lines = (0..filters).flat_map(|_| answered().map(|document| document.hashes.concat()));
-    sha256(&lines.collect::<String>())
+    sha256(lines.collect::<String>())
 }

@@ -201,7 +201,7 @@ impl Questions {
 impl Question {
     /// sha256 of the document as lm_eval writes it.
     pub fn doc_hash(&self) -> String {
-        sha256(&python_json::dumps_indented(&self.doc).expect("an object is JSON"))
+        sha256(python_json::dumps_indented(&self.doc).expect("an object is JSON"))
     }
 
     /// sha256 of the prompt.
@@ -211,7 +211,7 @@ impl Question {
 
     /// sha256 of the target.
     pub fn target_hash(&self) -> String {
-        sha256(&self.target_text())
+        sha256(self.target_text())
     }
 
     /// The target as one text.

@@ -303,12 +303,12 @@ fn rendered(question: &mut Question, tokenizer: &Tokenizer) -> Result<(), Error>
 
 /// sha256 over all that shapes the answers.
 fn key(facts: &AccuracyFacts, questions: &[Question]) -> String {
-    let prompts = sha256(&questions.iter().map(Question::prompt_hash).collect::<String>());
+    let prompts = sha256(questions.iter().map(Question::prompt_hash).collect::<String>());
     let shaping = json!({
         "task": facts.task, "prompts": prompts, "form": facts.form, "batch_size": facts.batch_size, "arms": facts.arms,
         "shaping": facts.shaping,
     });
-    sha256(&shaping.to_string())
+    sha256(shaping.to_string())
 }
 
 /// Says what is about to happen.

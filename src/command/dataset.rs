@@ -55,7 +55,8 @@ impl Making {
         }
         let (made, running) = mpsc::channel();
         // Where the run was stopped meanwhile nobody wants it any more.
-        let making = thread::Builder::new().name("dataset".to_owned()).spawn(move || made.send(job.make()));
+        let making =
+            thread::Builder::new().name("dataset".to_owned()).spawn(move || drop(made.send(job.make())));
         making.map(|_| Making::Running(running)).map_err(|error| {
             Error::new(Exit::Preflight, "cannot start a thread for the dataset").caused_by(error)
         })
