@@ -1,6 +1,6 @@
 //! What one scrape of one node says.
 
-use super::names::{COUNTERS, GAUGES, HISTOGRAMS, Label, base};
+use super::names::{Meaning, What, meanings};
 use super::{CounterName, GaugeName, HistogramName};
 use crate::wire::prometheus::{Sample, Scrape};
 use std::collections::BTreeMap;
@@ -90,27 +90,23 @@ fn add_at(cumulative: &mut Vec<(f64, f64)>, bound: f64, count: f64) {
 impl NodeCounts {
     /// Reads what is known here out of a scrape.
     pub fn of(scrape: &Scrape) -> Self {
+        let lines: Vec<(&Sample, &Meaning)> = scrape
+            .samples
+            .iter()
+            .filter(|sample| sample.value.is_finite())
+            .flat_map(|sample| meanings(&sample.name).iter().map(move |meaning| (sample, meaning)))
+            .collect();
+        // Of several names for one thing the best one that is told counts.
+        let mut best: BTreeMap<What, usize> = BTreeMap::new();
+        for (_, meaning) in &lines {
+            let rank = best.entry(meaning.what).or_insert(meaning.rank);
+            *rank = meaning.rank.min(*rank);
+        }
         let mut counts = Self::default();
-        for (name, aliases, label) in COUNTERS {
-            for sample in told(scrape, aliases, *label, base) {
-                *counts.engine(sample).counters.entry(*name).or_default() += sample.value;
-            }
-        }
-        for (name, aliases, label) in GAUGES {
-            for sample in told(scrape, aliases, *label, |line| line) {
-                let value = counts.engine(sample).gauges.entry(*name).or_default();
-                *value = if name.is_greatest() { value.max(sample.value) } else { *value + sample.value };
-            }
-        }
-        for (name, aliases, label) in HISTOGRAMS {
-            for sample in told(scrape, aliases, *label, family) {
-                let histogram = counts.engine(sample).histograms.entry(*name).or_default();
-                match sample.label("le").map(str::parse) {
-                    None if sample.name.ends_with("_sum") => histogram.sum += sample.value,
-                    None => histogram.count += sample.value,
-                    Some(Ok(bound)) => add_at(&mut histogram.cumulative, bound, sample.value),
-                    Some(Err(_)) => {}
-                }
+        for (sample, meaning) in lines {
+            let labelled = meaning.label.is_none_or(|(key, value)| sample.label(key) == Some(value));
+            if labelled && best[&meaning.what] == meaning.rank {
+                counts.engine(sample).note(meaning.what, sample);
             }
         }
         counts
@@ -139,27 +135,25 @@ impl NodeCounts {
     }
 }
 
-/// The lines of the first of `aliases` that has any, with this label.
-fn told<'a>(
-    scrape: &'a Scrape,
-    aliases: &'a [&'static str],
-    label: Label,
-    stripped: fn(&str) -> &str,
-) -> impl Iterator<Item = &'a Sample> {
-    let lines = move |alias: &'static str| {
-        scrape
-            .samples
-            .iter()
-            .filter(move |sample| stripped(&sample.name) == alias && sample.value.is_finite())
-    };
-    let alias = aliases.iter().find(|alias| lines(alias).next().is_some());
-    let meant = move |sample: &&Sample| label.is_none_or(|(key, value)| sample.label(key) == Some(value));
-    alias.into_iter().flat_map(move |alias| lines(alias)).filter(meant)
-}
-
-/// The family of a histogram's line; the line itself where it is of none.
-fn family(name: &str) -> &str {
-    ["_sum", "_count", "_bucket"].iter().find_map(|part| name.strip_suffix(part)).unwrap_or("")
+impl EngineCounts {
+    fn note(&mut self, what: What, sample: &Sample) {
+        match what {
+            What::Counter(name) => *self.counters.entry(name).or_default() += sample.value,
+            What::Gauge(name) => {
+                let value = self.gauges.entry(name).or_default();
+                *value = if name.is_greatest() { value.max(sample.value) } else { *value + sample.value };
+            }
+            What::Histogram(name) => {
+                let histogram = self.histograms.entry(name).or_default();
+                match sample.label("le").map(str::parse) {
+                    None if sample.name.ends_with("_sum") => histogram.sum += sample.value,
+                    None => histogram.count += sample.value,
+                    Some(Ok(bound)) => add_at(&mut histogram.cumulative, bound, sample.value),
+                    Some(Err(_)) => {}
+                }
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! `mooncake_master` 0.3.13, `src/proxy/metrics.rs`.
 
 use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
 /// A number that only grows, apart from restarts.
@@ -131,7 +131,7 @@ pub enum HistogramName {
 pub(super) type Label = Option<(&'static str, &'static str)>;
 
 /// One thing that is told, the names it goes by without `_total`, and the label of its lines.
-pub(super) type Known<N> = (N, &'static [&'static str], Label);
+type Known<N> = (N, &'static [&'static str], Label);
 
 const SOURCE: &[&str] = &["vllm:prompt_tokens_by_source"];
 const FINISHED: &[&str] = &["vllm:request_success"];
@@ -139,7 +139,7 @@ const STORE_BYTES: &[&str] = &["vllm:mooncake_store_operation_bytes"];
 const WAITING_BY: &[&str] = &["vllm:num_requests_waiting_by_reason"];
 const STORE_SECONDS: &[&str] = &["vllm:mooncake_store_operation_time_seconds"];
 
-pub(super) const COUNTERS: &[Known<CounterName>] = &[
+const COUNTERS: &[Known<CounterName>] = &[
     (CounterName::PromptTokens, &["vllm:prompt_tokens"], None),
     (CounterName::LocalCompute, SOURCE, Some(("source", "local_compute"))),
     (CounterName::LocalCacheHit, SOURCE, Some(("source", "local_cache_hit"))),
@@ -171,7 +171,7 @@ pub(super) const COUNTERS: &[Known<CounterName>] = &[
     (CounterName::ProxyRequests, &["pdbench_proxy_requests"], None),
 ];
 
-pub(super) const GAUGES: &[Known<GaugeName>] = &[
+const GAUGES: &[Known<GaugeName>] = &[
     (GaugeName::Running, &["vllm:num_requests_running"], None),
     (GaugeName::Waiting, &["vllm:num_requests_waiting"], None),
     (GaugeName::WaitingForPlace, WAITING_BY, Some(("reason", "capacity"))),
@@ -185,7 +185,7 @@ pub(super) const GAUGES: &[Known<GaugeName>] = &[
     (GaugeName::ProcessStart, &["process_start_time_seconds"], None),
 ];
 
-pub(super) const HISTOGRAMS: &[Known<HistogramName>] = &[
+const HISTOGRAMS: &[Known<HistogramName>] = &[
     (HistogramName::Queue, &["vllm:request_queue_time_seconds", "vllm:time_in_queue_requests"], None),
     (HistogramName::Prefill, &["vllm:request_prefill_time_seconds"], None),
     (HistogramName::Ttft, &["vllm:time_to_first_token_seconds"], None),
@@ -210,22 +210,48 @@ impl GaugeName {
     }
 }
 
-/// A counter's or gauge's name without `_total`.
-pub(super) fn base(name: &str) -> &str {
-    name.strip_suffix("_total").unwrap_or(name)
+/// What a line may say: which thing, by which of its names (the lower the better), with which label.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Meaning {
+    pub(super) what: What,
+    pub(super) rank: usize,
+    pub(super) label: Label,
+}
+
+/// A thing that is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum What {
+    Counter(CounterName),
+    Gauge(GaugeName),
+    Histogram(HistogramName),
+}
+
+/// What lines may say, by the name of their family.
+static MEANINGS: LazyLock<HashMap<&str, Vec<Meaning>>> = LazyLock::new(|| {
+    let mut meanings: HashMap<&str, Vec<Meaning>> = HashMap::new();
+    let mut all = |what: What, names: &'static [&'static str], label: Label| {
+        for (rank, name) in names.iter().enumerate() {
+            meanings.entry(name).or_default().push(Meaning { what, rank, label });
+        }
+    };
+    COUNTERS.iter().for_each(|(name, names, label)| all(What::Counter(*name), names, *label));
+    GAUGES.iter().for_each(|(name, names, label)| all(What::Gauge(*name), names, *label));
+    HISTOGRAMS.iter().for_each(|(name, names, label)| all(What::Histogram(*name), names, *label));
+    meanings
+});
+
+/// What a line with this name may say.
+pub(super) fn meanings(line: &str) -> &'static [Meaning] {
+    let parts = ["_total", "_sum", "_count", "_bucket"];
+    let family = parts.iter().find_map(|part| line.strip_suffix(part));
+    // A histogram's name is told by its parts alone, and no part is one of a counter's or a gauge's.
+    let found = MEANINGS.get(line).or_else(|| MEANINGS.get(family?));
+    found.map_or(&[], Vec::as_slice)
 }
 
 /// Whether a line of a scrape with this name says something known here.
 pub fn is_told(name: &str) -> bool {
-    static NAMES: LazyLock<HashSet<&str>> = LazyLock::new(|| {
-        let counters = COUNTERS.iter().flat_map(|(_, names, _)| names.iter());
-        let gauges = GAUGES.iter().flat_map(|(_, names, _)| names.iter());
-        let histograms = HISTOGRAMS.iter().flat_map(|(_, names, _)| names.iter());
-        counters.chain(gauges).chain(histograms).copied().collect()
-    });
-    let parts = ["_sum", "_count", "_bucket"];
-    NAMES.contains(base(name))
-        || parts.iter().any(|part| name.strip_suffix(part).is_some_and(|family| NAMES.contains(family)))
+    !meanings(name).is_empty()
 }
 
 #[cfg(test)]
