@@ -52,7 +52,12 @@ pub use run::{
     DatasetFacts, Detail, Host, Manifest, NodeFacts, RampUp, Run, RunFile, SCHEMA, Settings, State,
     TargetFacts, TickerFacts,
 };
-pub use server::{CounterName, GaugeName, HistogramCounts, HistogramName, NodeCounts, NodeDelta, is_told};
+pub use server::{
+    Anatomy, Bottleneck, CounterName, Diagnosis, GaugeName, HistogramCounts, HistogramName, KvMoved, KvStop,
+    NodeCounts, NodeDelta, NodeSide, Observation, Part, PartName, PartSource, RoleCourse, RolePoint,
+    RoleSide, Series, ServerNote, ServerRole, ServerSide, TokenWay, UP, is_kept, is_told, role_courses,
+    shared,
+};
 pub use slo::{Slo, SloError};
 pub use steady::{Growth, Steady};
 pub use summary::{Counts, Lateness, Measured, Rates, Summary, TokenTotals, View};

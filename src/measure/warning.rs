@@ -1,4 +1,4 @@
-use super::{Growth, Outcome, OutputLength};
+use super::{Growth, Outcome, OutputLength, ServerNote};
 use serde::{Deserialize, Serialize};
 
 /// Something a reader of the numbers should know; its texts stand in this file.
@@ -138,6 +138,8 @@ pub enum Warning {
         /// Share of the answers.
         share: f64,
     },
+    /// What the nodes tell of themselves.
+    Server(ServerNote),
     /// Requests that were sent again because a kept-alive connection had been closed.
     StaleRetries {
         /// How many.
@@ -213,6 +215,7 @@ impl Warning {
             Warning::EmptyAnswers { arm, share } => {
                 format!("{arm}: {} of the answers have no text", percent(*share))
             }
+            Warning::Server(note) => note.text(),
             Warning::StaleRetries { requests } => format!(
                 "{requests} requests were sent a second time because the server had closed a kept-alive connection"
             ),
@@ -259,6 +262,7 @@ impl Warning {
             Warning::EmptyAnswers { .. } => {
                 "look at one such answer in documents.csv: a stop string or the chat template may end it at once"
             }
+            Warning::Server(note) => note.try_this(),
             Warning::StaleRetries { .. } => "raise the keep-alive time of the server or the proxy",
         }
     }

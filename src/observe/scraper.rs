@@ -23,6 +23,13 @@ pub struct NotScraped {
     why: String,
 }
 
+impl NotScraped {
+    /// The reason, without the address.
+    pub fn why(&self) -> &str {
+        &self.why
+    }
+}
+
 /// Sizes that no exposition has.
 const LIMITS: Limits = Limits { head: 64 << 10, body: 32 << 20 };
 

@@ -24,7 +24,7 @@ mod writer;
 pub use console::{Style, console, strict_block, verdict_lines, vllm_block};
 pub use csv::{documents_csv, repeat_csv, requests_csv, summary_csv, timeline_csv};
 pub use html::report_html;
-pub use journal::{BrokenLine, Journal, JournalSink, ReadBack, read_journal};
+pub use journal::{BrokenLine, Entry, Journal, JournalSink, ReadBack, read_journal};
 pub use lm_eval::{
     lm_eval_directory, lm_eval_headline, lm_eval_results, lm_eval_results_bytes, lm_eval_results_name,
     lm_eval_samples, lm_eval_samples_name, lm_eval_table,

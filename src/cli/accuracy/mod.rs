@@ -11,7 +11,7 @@ use crate::accuracy::{Form, KV_PROBE};
 use crate::cluster::Topology;
 use crate::command::{
     AccuracyPlan, Baseline, DatasetPlan, Error, Paths, ProbePrompt, PromptFormat, ServePlan, SimPlan,
-    TargetPlan, TokenizerPlan, TrustPlan, WarmupPrompts,
+    TargetPlan, TokenizerPlan, TrustPlan, WarmupPrompts, WatchPlan,
 };
 use crate::load::{KeepText, ReadLimits, Timeouts};
 use crate::measure::Slo;
@@ -337,7 +337,7 @@ fn plain_serve(target: TargetPlan, max_tokens: Option<u32>) -> ServePlan {
         salt: None,
         dataset_sha256: None,
         skip_length_check: true,
-        nodes: Vec::new(),
+        watch: WatchPlan::default(),
         direct: None,
         progress: true,
     }

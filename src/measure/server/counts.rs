@@ -90,9 +90,12 @@ fn add_at(cumulative: &mut Vec<(f64, f64)>, bound: f64, count: f64) {
 impl NodeCounts {
     /// Reads what is known here out of a scrape.
     pub fn of(scrape: &Scrape) -> Self {
-        let lines: Vec<(&Sample, &Meaning)> = scrape
-            .samples
-            .iter()
+        Self::of_samples(scrape.samples.iter())
+    }
+
+    /// The same, from the lines of one.
+    pub(super) fn of_samples<'a>(samples: impl Iterator<Item = &'a Sample>) -> Self {
+        let lines: Vec<(&Sample, &Meaning)> = samples
             .filter(|sample| sample.value.is_finite())
             .flat_map(|sample| meanings(&sample.name).iter().map(move |meaning| (sample, meaning)))
             .collect();
@@ -126,6 +129,12 @@ impl NodeCounts {
     /// A counter, all engines together; `None` where none tells it.
     pub fn counter(&self, name: CounterName) -> Option<f64> {
         self.engines.values().filter_map(|engine| engine.counters.get(&name)).copied().reduce(|a, b| a + b)
+    }
+
+    /// Values of a histogram, all engines together; `None` where none tells it.
+    pub(super) fn histogram_count(&self, name: HistogramName) -> Option<f64> {
+        let counts = self.engines.values().filter_map(|engine| engine.histograms.get(&name));
+        counts.map(|histogram| histogram.count).reduce(|a, b| a + b)
     }
 
     /// A gauge, all engines together; `None` where none tells it.
