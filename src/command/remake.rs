@@ -53,7 +53,7 @@ fn observations(directory: &Path, world: &mut Surroundings) -> Result<Vec<Observ
     if !path.exists() {
         return Ok(Vec::new());
     }
-    let back: ReadBack<Observation> = report::read_journal(&input::read(&path, "what the nodes told")?)
+    let back: ReadBack<Observation> = report::read_entries(&input::read(&path, "what the nodes told")?)
         .map_err(|error| {
             Error::new(Exit::Usage, format!("cannot use `{}`", path.display()))
                 .caused_by(error)

@@ -81,7 +81,7 @@ impl<T: Entry> Journal<T> {
     /// When the file cannot be read or written, or a line of it is broken.
     pub fn reopen(path: &Path) -> io::Result<Self> {
         let bytes = std::fs::read(path)?;
-        let back: ReadBack<T> = read_journal(&bytes).map_err(io::Error::other)?;
+        let back: ReadBack<T> = read_entries(&bytes).map_err(io::Error::other)?;
         if !bytes.ends_with(b"\n") {
             let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
             let lines = bytes[..whole].iter().filter(|&&byte| byte == b'\n').count();
@@ -228,11 +228,19 @@ pub struct BrokenLine {
     pub source: serde_json::Error,
 }
 
-/// Reads a journal back. A last line without its line end, as a crash leaves it, is ignored and counted.
+/// Reads a journal of records back, see [`read_entries`].
 ///
 /// # Errors
 /// When a line that has its line end is not a record.
-pub fn read_journal<T: Entry>(bytes: &[u8]) -> Result<ReadBack<T>, BrokenLine> {
+pub fn read_journal(bytes: &[u8]) -> Result<ReadBack, BrokenLine> {
+    read_entries(bytes)
+}
+
+/// Reads a journal back. A last line without its line end, as a crash leaves it, is ignored and counted.
+///
+/// # Errors
+/// When a line that has its line end is none of its entries.
+pub fn read_entries<T: Entry>(bytes: &[u8]) -> Result<ReadBack<T>, BrokenLine> {
     let mut back = ReadBack { records: Vec::new(), torn: 0 };
     for (at, line) in bytes.split_inclusive(|&byte| byte == b'\n').enumerate() {
         match serde_json::from_slice(line) {

@@ -174,6 +174,7 @@ impl Node {
     pub async fn serve(self: Arc<Self>, accepted: Accepted) -> Option<Serving> {
         let Accepted { id, full_id, received, prompt, limits, leg, faults } = accepted;
         let earlier = self.taken.one_more();
+        let faults = faults.at(earlier);
         let mut entry = Entry::open(&self.log, id.clone(), received, prompt.tokens, &self.member);
         let arrived = match &leg {
             Leg::Fetch(fetch) => {

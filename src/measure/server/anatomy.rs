@@ -127,6 +127,21 @@ impl PartName {
     }
 }
 
+impl TokenWay {
+    /// In words, a sentence.
+    pub fn words(self) -> &'static str {
+        match self {
+            TokenWay::DecodeAfterPrefill => "First tokens come from the decode nodes, asked after prefill.",
+            TokenWay::DecodeBesidePrefill => {
+                "First tokens come from the decode nodes, asked at the same time as prefill: their queue has the \
+                 prefill in it, which is told apart here."
+            }
+            TokenWay::Prefill => "First tokens come from the prefill nodes; decode has no part in the TTFT.",
+            TokenWay::Alone => "First tokens come from nodes that do both.",
+        }
+    }
+}
+
 impl PartSource {
     /// In words.
     pub fn words(self) -> &'static str {
@@ -222,6 +237,11 @@ impl Anatomy {
             kv_wait_in_queue: queues && !told,
             parts: parts.0,
         })
+    }
+
+    /// What to know where [`Anatomy::kv_wait_in_queue`] is set, a sentence.
+    pub fn kv_words(&self) -> &'static str {
+        "No connector tells how long KV took: the wait for it is part of the decode queue."
     }
 
     /// A part, ms.

@@ -44,6 +44,13 @@ pub enum ServerRole {
     Proxy,
 }
 
+impl ServerRole {
+    /// Whether such a node takes requests for the model.
+    pub fn serves(self) -> bool {
+        matches!(self, ServerRole::Prefill | ServerRole::Decode | ServerRole::Mixed)
+    }
+}
+
 impl fmt::Display for ServerRole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

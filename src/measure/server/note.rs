@@ -1,6 +1,6 @@
 //! What a reader of the server's side has to know: conditions and texts.
 
-use super::{Anatomy, KvStop, PartName, ServerRole, ServerSide};
+use super::{Anatomy, KvStop, PartName, ServerSide};
 use serde::{Deserialize, Serialize};
 
 /// Something to know of the server's side.
@@ -127,7 +127,6 @@ fn stopped(stop: &KvStop) -> String {
 impl ServerSide {
     /// Whether any node that serves requests was watched.
     pub fn has_engines(&self) -> bool {
-        let serves = |role| matches!(role, ServerRole::Prefill | ServerRole::Decode | ServerRole::Mixed);
-        self.nodes.iter().any(|node| serves(node.role) && 0 < node.scrapes)
+        self.nodes.iter().any(|node| node.role.serves() && 0 < node.scrapes)
     }
 }
