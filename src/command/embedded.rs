@@ -1,7 +1,9 @@
 //! The simulated cluster inside this process: a socket for each node, and before them the proxy that real nodes get.
 
+use super::observe::EmbeddedNode;
 use super::{Error, Exit, Instance, SimPlan};
 use crate::cluster::{KvFacts, Node, Role};
+use crate::measure::ServerRole;
 use crate::proxy;
 use crate::runtime::{Clock, Stop, StopHandle, StopSignal, Worker, Workers, stop_channel};
 use crate::sim::{self, Routing, SimNode, TruthSink};
@@ -22,6 +24,7 @@ pub(super) struct Bound {
 pub(super) struct Embedded {
     cluster: Running<sim::Totals>,
     proxy: Option<Running<proxy::Totals>>,
+    watchable: Vec<EmbeddedNode>,
 }
 
 /// A server on a worker of its own.
@@ -80,6 +83,29 @@ impl Bound {
         self.nodes.iter().filter(move |(role, ..)| *role == wanted).map(|(_, address, _)| *address)
     }
 
+    /// What can be watched: names without ports, which are others in each run.
+    fn watchable(&self) -> Vec<EmbeddedNode> {
+        let mut all = Vec::new();
+        for (role, served) in [
+            (Role::Prefill, ServerRole::Prefill),
+            (Role::Decode, ServerRole::Decode),
+            (Role::Mixed, ServerRole::Mixed),
+        ] {
+            all.extend(self.of(role).enumerate().map(|(index, address)| EmbeddedNode {
+                name: format!("{role}-{index}"),
+                role: served,
+                address,
+            }));
+        }
+        let proxy = self.proxy.iter().map(|(address, _)| EmbeddedNode {
+            name: "proxy".to_owned(),
+            role: ServerRole::Proxy,
+            address: *address,
+        });
+        all.extend(proxy);
+        all
+    }
+
     /// Every node, a line each.
     pub(super) fn listed(&self) -> String {
         let lines =
@@ -98,7 +124,7 @@ impl Bound {
     ) -> Result<Embedded, Error> {
         let failed =
             |error| Error::new(Exit::Preflight, "cannot start the simulated cluster").caused_by(error);
-        let settings = self.proxy_config(plan);
+        let (settings, watchable) = (self.proxy_config(plan), self.watchable());
         let (stop, signal) = stop_channel();
         let config = anchored(&plan.config, started);
         let serving = async move {
@@ -108,7 +134,9 @@ impl Bound {
             sim::run(nodes.collect(), config, clock, truth, signal).await
         };
         let cluster = Running { stop, worker: workers.start("sim", serving).map_err(failed)? };
-        let Some((_, listener)) = self.proxy else { return Ok(Embedded { cluster, proxy: None }) };
+        let Some((_, listener)) = self.proxy else {
+            return Ok(Embedded { cluster, proxy: None, watchable });
+        };
         let (stop, signal) = stop_channel();
         let serving = async move {
             match TcpListener::from_std(listener) {
@@ -117,7 +145,7 @@ impl Bound {
             }
         };
         let proxy = Some(Running { stop, worker: workers.start("proxy", serving).map_err(failed)? });
-        Ok(Embedded { cluster, proxy })
+        Ok(Embedded { cluster, proxy, watchable })
     }
 
     fn proxy_config(&self, plan: &SimPlan) -> proxy::Config {
@@ -140,6 +168,11 @@ impl Bound {
 }
 
 impl Embedded {
+    /// What can be watched of it.
+    pub(super) fn watchable(&self) -> &[EmbeddedNode] {
+        &self.watchable
+    }
+
     /// Ends the proxy, then the nodes: at once, or as gently as `hurry` says.
     pub(super) async fn stop(self, mut hurry: StopSignal) -> sim::Totals {
         if let Some(proxy) = self.proxy {

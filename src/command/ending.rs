@@ -1,7 +1,7 @@
 //! The end of a run: its last facts, its files, its result, its exit status.
 
 use super::manifest::{recover_span, who_stamped};
-use super::recorder::{RunDirectory, write_results};
+use super::recorder::{Kept, RunDirectory, write_results};
 use super::{Error, Exit, InterruptedBy, ServePlan, Surroundings, input, result_file};
 use crate::load::{Ending, LoadError, PassReport};
 use crate::measure::{AccuracyResult, Manifest, RequestRecord, Run, State, TickerFacts};
@@ -51,7 +51,7 @@ pub(super) fn finish(
     world: &mut Surroundings,
 ) -> Result<Exit, Error> {
     let Closing { plan, manifest, directory, throttled_before, judge, lm_eval } = closing;
-    let (path, records, journal_error) = directory.records();
+    let Kept { path, records, observations, errors } = directory.finish();
     let stopped = stopped(&ran, world);
     match &ran {
         Ok(ran) => {
@@ -70,7 +70,7 @@ pub(super) fn finish(
     manifest.state = if stopped.is_some() { State::Interrupted } else { State::Complete };
     manifest.interrupted_by = stopped.as_ref().map(|(_, why)| why.clone());
     let accuracy = judge.map(|judge| judge(manifest, &records));
-    let run = Run { manifest: manifest.clone(), records, accuracy };
+    let run = Run { manifest: manifest.clone(), records, observations, accuracy };
     let (summary, timeline, mut failures) = write_results(&path, &run);
     let style = if world.colour { Style::Colour } else { Style::Plain };
     let reported = Reported { run: &run, summary: &summary, timeline: &timeline };
@@ -88,8 +88,8 @@ pub(super) fn finish(
         }
     }
     failures.extend(world.print(&text).err());
-    if let Some(error) = journal_error {
-        let what = "the journal `records.jsonl` has not every record";
+    for (name, error) in errors {
+        let what = format!("the journal `{name}` has not every line");
         failures.push(Error::new(Exit::NotWritten, what).caused_by(error));
     }
     for failure in &failures {

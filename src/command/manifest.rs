@@ -53,7 +53,7 @@ pub(super) fn manifest(known: Known<'_>, world: &Surroundings) -> Manifest {
         main_start: Offset::default(),
         main_end: None,
         target: target_facts(&known),
-        nodes: known.plan.nodes.clone(),
+        nodes: known.plan.watch.facts(),
         repeat: None,
         accuracy: None,
         stamps: known.stamps,

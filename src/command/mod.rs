@@ -15,6 +15,7 @@ mod error;
 mod input;
 mod lengths;
 mod manifest;
+mod observe;
 mod passes;
 mod plan;
 mod preflight;
@@ -39,6 +40,7 @@ pub use answers::AnswersPlan;
 pub use cache::{CachePlan, Errand, FetchPlan, Way};
 pub use error::{Error, Exit};
 pub(crate) use input::key_file;
+pub use observe::WatchPlan;
 pub use plan::{
     DatasetPlan, DirectPlan, Instance, Plan, ProbePrompt, ProxyPlan, RepeatPlan, RepeatWay, ReportPlan,
     ResultPlan, Salt, SelftestPlan, ServePlan, SimPlan, TargetPlan, TokenizerPlan, TrustPlan, WarmupPrompts,

@@ -1,7 +1,7 @@
-use super::{AccuracyPlan, AnswersPlan, CachePlan};
+use super::{AccuracyPlan, AnswersPlan, CachePlan, WatchPlan};
 use crate::cluster::{Node, Role};
 use crate::load::{KeepText, ReadLimits, Timeouts};
-use crate::measure::{Detail, NodeFacts, Prompts, Slo};
+use crate::measure::{Detail, Prompts, Slo};
 use crate::proxy;
 use crate::report::Existing;
 use crate::sim;
@@ -144,8 +144,8 @@ pub struct ServePlan {
     pub result: Option<ResultPlan>,
     /// Text in front of each prompt.
     pub salt: Option<Salt>,
-    /// The instances of the deployment, as far as they were named.
-    pub nodes: Vec<NodeFacts>,
+    /// The nodes of the deployment, as far as they were named, and how often they are looked at.
+    pub watch: WatchPlan,
     /// Requests that go past the proxy.
     pub direct: Option<DirectPlan>,
     /// Show progress.

@@ -2,7 +2,7 @@
 
 use super::{Error, Exit};
 use crate::load::Sink;
-use crate::measure::{Manifest, RequestRecord, Run, RunFile, Summary, Timeline};
+use crate::measure::{Manifest, Observation, RequestRecord, Run, RunFile, Summary, Timeline};
 use crate::report::{self, Journal, JournalSink, Reported};
 use crate::runtime::lock;
 use std::io;
@@ -28,7 +28,20 @@ impl Default for Destination {
 pub(super) struct RunDirectory {
     path: PathBuf,
     journal: Journal,
+    observations: Option<Journal<Observation>>,
 }
+
+/// What the journals of a run hold at its end.
+pub(super) struct Kept {
+    pub(super) path: PathBuf,
+    pub(super) records: Vec<RequestRecord>,
+    pub(super) observations: Vec<Observation>,
+    /// Files that have not every line, and why.
+    pub(super) errors: Vec<(&'static str, io::Error)>,
+}
+
+const RECORDS: &str = "records.jsonl";
+pub(super) const OBSERVATIONS: &str = "observations.jsonl";
 
 impl Recorder {
     /// The end that the load hands records to.
@@ -65,12 +78,12 @@ impl RunDirectory {
         let path = report::create_run_directory(parent, &manifest.run_id).map_err(not_written)?;
         let file = RunFile { manifest: manifest.clone(), summary: None, accuracy: None };
         report::write_atomic(&path.join("run.json"), &run_file_bytes(&file)?).map_err(not_written)?;
-        let journal = Journal::start(&path.join("records.jsonl")).map_err(|error| {
+        let journal = Journal::start(&path.join(RECORDS)).map_err(|error| {
             Error::new(Exit::NotWritten, format!("cannot start the journal in `{}`", path.display()))
                 .caused_by(error)
         })?;
         recorder.go_to(journal.sink());
-        Ok(Self { path, journal })
+        Ok(Self { path, journal, observations: None })
     }
 
     /// Goes on in the directory of a run that had not come to its end.
@@ -82,9 +95,9 @@ impl RunDirectory {
         let file = RunFile { manifest: manifest.clone(), summary: None, accuracy: None };
         report::write_atomic(&directory.join("run.json"), &run_file_bytes(&file)?)
             .map_err(|error| failed(&error))?;
-        let journal = Journal::reopen(&directory.join("records.jsonl")).map_err(|error| failed(&error))?;
+        let journal = Journal::reopen(&directory.join(RECORDS)).map_err(|error| failed(&error))?;
         recorder.go_to(journal.sink());
-        Ok(Self { path: directory.to_owned(), journal })
+        Ok(Self { path: directory.to_owned(), journal, observations: None })
     }
 
     /// Where it is.
@@ -92,10 +105,22 @@ impl RunDirectory {
         &self.path
     }
 
-    /// Ends the journal: all records of the run, and what kept any of them from the file.
-    pub(super) fn records(self) -> (PathBuf, Vec<RequestRecord>, Option<io::Error>) {
+    /// Where what the nodes tell is kept from now on.
+    pub(super) fn observations(&mut self) -> Result<JournalSink<Observation>, Error> {
+        let journal = Journal::start(&self.path.join(OBSERVATIONS)).map_err(|error| {
+            let what = format!("cannot keep what the nodes tell in `{}`", self.path.display());
+            Error::new(Exit::NotWritten, what).caused_by(error)
+        })?;
+        Ok(self.observations.insert(journal).sink())
+    }
+
+    /// Ends the journals: all that they were given, and what kept any of it from the files.
+    pub(super) fn finish(self) -> Kept {
         let (records, error) = self.journal.finish();
-        (self.path, records, error)
+        let (observations, other) = self.observations.map_or((Vec::new(), None), Journal::finish);
+        let errors = error.map(|error| (RECORDS, error)).into_iter();
+        let errors = errors.chain(other.map(|error| (OBSERVATIONS, error))).collect();
+        Kept { path: self.path, records, observations, errors }
     }
 }
 

@@ -2,10 +2,10 @@
 
 use super::accuracy::judged;
 use super::manifest::{recover_span, who_stamped};
-use super::recorder::write_results;
+use super::recorder::{OBSERVATIONS, write_results};
 use super::{Error, Exit, ReportPlan, Surroundings, input};
-use crate::measure::{Run, State};
-use crate::report::{self, Reported, Style};
+use crate::measure::{Observation, Run, State, shared};
+use crate::report::{self, ReadBack, Reported, Style};
 use std::path::Path;
 
 /// Reads a run back and writes everything that is derived from it.
@@ -18,7 +18,8 @@ pub(super) fn remake(plan: &ReportPlan, world: &mut Surroundings) -> Result<Exit
     let file = input::read(&directory.join("run.json"), "a run")?;
     let file = report::read_run_file(&file).map_err(|error| broken("run.json").caused_by(error))?;
     let journal = input::read(&directory.join("records.jsonl"), "records")?;
-    let back = report::read_journal(&journal).map_err(|error| broken("records.jsonl").caused_by(error))?;
+    let back: ReadBack =
+        report::read_journal(&journal).map_err(|error| broken("records.jsonl").caused_by(error))?;
     if 0 < back.torn {
         world.note("the last line of the journal is torn and was left out\n");
     }
@@ -41,8 +42,27 @@ pub(super) fn remake(plan: &ReportPlan, world: &mut Surroundings) -> Result<Exit
         world.note("the run had not come to its end: its files are made from what the journal holds\n");
     }
     let accuracy = judged(directory, &manifest, &back.records)?;
-    let run = Run { manifest, records: back.records, accuracy };
+    let observations = observations(directory, world)?;
+    let run = Run { manifest, records: back.records, observations, accuracy };
     print_results(directory, &run, world)
+}
+
+/// What the nodes told, where they were watched.
+fn observations(directory: &Path, world: &mut Surroundings) -> Result<Vec<Observation>, Error> {
+    let path = directory.join(OBSERVATIONS);
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let back: ReadBack<Observation> = report::read_entries(&input::read(&path, "what the nodes told")?)
+        .map_err(|error| {
+            Error::new(Exit::Usage, format!("cannot use `{}`", path.display()))
+                .caused_by(error)
+                .help("move the file away to make the report without it")
+        })?;
+    if 0 < back.torn {
+        world.note("the last line of what the nodes told is torn and was left out\n");
+    }
+    Ok(shared(back.records))
 }
 
 fn print_results(directory: &Path, run: &Run, world: &mut Surroundings) -> Result<Exit, Error> {

@@ -16,7 +16,7 @@ use super::recorder::{Recorder, RunDirectory};
 use super::requests::{Writing, salt_text, salted};
 use super::serve::load_config;
 use super::{Error, Exit, Instance, RepeatPlan, RepeatWay, SimPlan, Surroundings, TargetPlan};
-use super::{input, result_file};
+use super::{input, observe, result_file};
 use crate::cluster::{Node, Role};
 use crate::load::{Ending, Live, Load, PassReport, Place};
 use crate::measure::{Kind, Prompts, RepeatFacts, StageFacts, Way};
@@ -110,12 +110,15 @@ pub(super) async fn repeat(plan: RepeatPlan, world: &mut Surroundings) -> Result
     };
     let mut manifest = manifest(known, world);
     manifest.repeat = Some(facts(&plan, Vec::new()));
-    let directory = RunDirectory::create(&plan.serve.output_dir, &manifest, &recorder)?;
+    let mut directory = RunDirectory::create(&plan.serve.output_dir, &manifest, &recorder)?;
     world.note(&format!("results go to {}\n", directory.path().display()));
     let throttled_before = input::throttled_periods();
+    let nodes = embedded.as_ref().map_or(&[][..], Embedded::watchable);
+    let watcher = plan.serve.watch.start(nodes, observe::REPEAT_HZ, clock, &mut directory, world).await?;
     let mut bench = Bench { plan: &plan, writing, load, recorder, clock, prefill, decode, world };
     let (ran, known) = bench.run(stages, front.as_ref()).await;
     let Bench { load, .. } = bench;
+    manifest.broken.extend(observe::end(watcher).await);
     let ended = load.finish().await;
     if let Some(embedded) = embedded {
         manifest.broken.extend(embedded.end_now().await.map(str::to_owned));

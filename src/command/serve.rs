@@ -11,7 +11,7 @@ use super::preflight::{self, Connections};
 use super::recorder::{Recorder, RunDirectory};
 use super::requests::{salt_text, salt_tokens, salted};
 use super::{DirectPlan, Error, Exit, Instance, ServePlan, SimPlan, Surroundings, TargetPlan};
-use super::{earlier, input, lengths, result_file, secrets};
+use super::{earlier, input, lengths, observe, result_file, secrets};
 use crate::cluster::Role;
 use crate::load::{Live, Load, LoadConfig, Pacing, Place};
 use crate::measure::{Comparison, Manifest, Stamps};
@@ -100,10 +100,12 @@ pub(super) async fn serve(plan: ServePlan, world: &mut Surroundings) -> Result<E
     manifest.comparison =
         by_turns.map(|_| Comparison { proxy: Direct::proxy_name(reached.addresses[0]), proxy_cpu_s: None });
     manifest.sent_before = earlier::same_prompts(&plan.output_dir, &manifest);
-    let directory = RunDirectory::create(&plan.output_dir, &manifest, &recorder)?;
+    let mut directory = RunDirectory::create(&plan.output_dir, &manifest, &recorder)?;
     announce(&plan, &manifest, directory.path(), world);
     let throttled_before = input::throttled_periods();
     let warmed = warm_up(&plan, &mut passes, &mut load, world).await;
+    let nodes = reached.embedded.as_ref().map_or(&[][..], Embedded::watchable);
+    let watcher = plan.watch.start(nodes, observe::USUAL_HZ, clock, &mut directory, world).await?;
     let cpu_before = cpu_of_proxy(&reached, &manifest).await;
     let ran = match warmed {
         Ok(()) => run_passes(&plan, passes, &mut load, &live, world).await,
@@ -117,6 +119,7 @@ pub(super) async fn serve(plan: ServePlan, world: &mut Surroundings) -> Result<E
     if let Some(comparison) = &mut manifest.comparison {
         comparison.proxy_cpu_s = cpu_after.zip(cpu_before).map(|(after, before)| after - before);
     }
+    manifest.broken.extend(observe::end(watcher).await);
     let ended = load.finish().await;
     manifest.broken.extend(reached.end_embedded().await);
     let ran = ran.and_then(|report| ended.map(|()| report).map_err(ended_early));

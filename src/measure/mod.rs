@@ -17,6 +17,7 @@ mod plateau;
 mod record;
 mod repeat;
 mod run;
+mod server;
 mod slo;
 mod span;
 mod steady;
@@ -50,6 +51,12 @@ pub use repeat::{BatchResult, PrefillPhase, RepeatFacts, StageFacts, Way};
 pub use run::{
     DatasetFacts, Detail, Host, Manifest, NodeFacts, RampUp, Run, RunFile, SCHEMA, Settings, State,
     TargetFacts, TickerFacts,
+};
+pub use server::{
+    Anatomy, Bottleneck, CounterName, Diagnosis, GaugeName, HistogramCounts, HistogramName, KvMoved, KvStop,
+    NodeCounts, NodeDelta, NodeSide, Observation, Part, PartName, PartSource, RoleCourse, RolePoint,
+    RoleSide, Series, ServerNote, ServerRole, ServerSide, TokenWay, UP, is_kept, is_told, role_courses,
+    shared,
 };
 pub use slo::{Slo, SloError};
 pub use steady::{Growth, Steady};

@@ -31,6 +31,8 @@ pub(super) fn warnings(run: &Run, summary: &Summary) -> Vec<Warning> {
     .into_iter()
     .flatten()
     .collect();
+    warnings
+        .extend(summary.server.iter().flat_map(|server| server.notes.iter().cloned().map(Warning::Server)));
     warnings.extend(METRICS.iter().filter_map(|metric| from_schedule(metric, &summary.strict)));
     warnings.extend(few_samples(run, &summary.counts));
     warnings.extend(about_tokens(run, &summary.counts, &summary.tokens));

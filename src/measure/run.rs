@@ -1,5 +1,6 @@
 use super::{
-    AccuracyFacts, AccuracyResult, Comparison, Offset, RepeatFacts, RequestRecord, Slo, Stamps, Summary,
+    AccuracyFacts, AccuracyResult, Comparison, Observation, Offset, RepeatFacts, RequestRecord, Slo, Stamps,
+    Summary,
 };
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,8 @@ pub struct Run {
     pub manifest: Manifest,
     /// What happened to each request, by `i`.
     pub records: Vec<RequestRecord>,
+    /// What the nodes told meanwhile, in the order of time.
+    pub observations: Vec<Observation>,
     /// What the answers were worth, where that was asked.
     pub accuracy: Option<AccuracyResult>,
 }

@@ -1,6 +1,6 @@
 use super::{
     BatchResult, ClientVerdict, Definition, Distribution, Flag, METRICS, Outcome, ProxyCost, RequestRecord,
-    Run, Steady, ToldBy, Validity, Warning, accuracy, notice, repeat, span,
+    Run, ServerSide, Steady, ToldBy, Validity, Warning, accuracy, notice, repeat, span,
 };
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +32,9 @@ pub struct Summary {
     /// What came of each batch of replicas, in a run of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub batches: Vec<BatchResult>,
+    /// What the nodes tell, where they were watched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerSide>,
     /// What else a reader should know.
     pub warnings: Vec<Warning>,
 }
@@ -161,6 +164,7 @@ impl Summary {
             lateness,
             client,
             batches,
+            server: ServerSide::of(run),
             warnings: Vec::new(),
         };
         summary.warnings = notice::warnings(run, &summary);

@@ -51,7 +51,7 @@ pub(crate) fn run(mut records: Vec<RequestRecord>) -> Run {
         record.i = i as u32;
         record.id = i.to_string();
     }
-    Run { manifest: manifest(records.len()), records, accuracy: None }
+    Run { manifest: manifest(records.len()), records, observations: Vec::new(), accuracy: None }
 }
 
 fn manifest(num_prompts: usize) -> Manifest {

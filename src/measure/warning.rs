@@ -1,4 +1,4 @@
-use super::{Growth, Outcome, OutputLength};
+use super::{Growth, Outcome, OutputLength, ServerNote};
 use serde::{Deserialize, Serialize};
 
 /// Something a reader of the numbers should know; its texts stand in this file.
@@ -147,6 +147,8 @@ pub enum Warning {
         /// There is a baseline to hold the texts against.
         compared: bool,
     },
+    /// What the nodes tell of themselves.
+    Server(ServerNote),
     /// Requests that were sent again because a kept-alive connection had been closed.
     StaleRetries {
         /// How many.
@@ -229,6 +231,7 @@ impl Warning {
                 };
                 format!("the model says {right} of {of} codes: codes show nothing of such a model, {rest}")
             }
+            Warning::Server(note) => note.text(),
             Warning::StaleRetries { requests } => format!(
                 "{requests} requests were sent a second time because the server had closed a kept-alive connection"
             ),
@@ -281,6 +284,7 @@ impl Warning {
             Warning::NotRecited { compared: false, .. } => {
                 "name the same model without disaggregation by --baseline-url, or ask a model that recites"
             }
+            Warning::Server(note) => note.try_this(),
             Warning::StaleRetries { .. } => "raise the keep-alive time of the server or the proxy",
         }
     }

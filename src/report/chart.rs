@@ -7,12 +7,14 @@ mod axis;
 mod distribution;
 mod interval;
 mod lines;
+mod stacked;
 #[cfg(test)]
 mod tests;
 
 pub use distribution::{DistributionChart, Marker, Values};
 pub use interval::{Interval, IntervalChart};
 pub use lines::{LineChart, Series};
+pub use stacked::{Piece, StackedBar};
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -55,6 +57,9 @@ const INK: Colour = Colour { light: (0x5a, 0x64, 0x72), dark: (0xa7, 0xb1, 0xbf)
 const GRID: Colour = Colour { light: (0xe4, 0xe8, 0xed), dark: (0x2c, 0x33, 0x3d) };
 /// Axes.
 const AXIS: Colour = Colour { light: (0x9a, 0xa5, 0xb2), dark: (0x5b, 0x66, 0x75) };
+
+/// What is none of the series.
+pub const NEUTRAL: Colour = AXIS;
 
 /// Every colour that a chart uses, for the style sheet of the page it stands in.
 pub const PALETTE: [Colour; 7] = [BLUE, ORANGE, GREEN, PURPLE, INK, GRID, AXIS];

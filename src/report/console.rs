@@ -4,6 +4,7 @@
 
 mod accuracy;
 mod batches;
+mod server;
 mod strict;
 #[cfg(test)]
 mod tests;

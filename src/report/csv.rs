@@ -6,6 +6,7 @@ mod accuracy;
 mod documents;
 mod repeat;
 mod requests;
+mod server;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ mod timeline;
 pub use documents::documents_csv;
 pub use repeat::repeat_csv;
 pub use requests::requests_csv;
+pub use server::{anatomy_csv, nodes_csv};
 pub use summary::summary_csv;
 pub use timeline::timeline_csv;
 

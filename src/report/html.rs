@@ -14,6 +14,7 @@ mod load;
 mod markup;
 mod outcomes;
 mod questions;
+mod server;
 mod style;
 #[cfg(test)]
 mod tests;
@@ -46,6 +47,8 @@ const SECTIONS: &[fn(&Reported<'_>) -> Option<Section>] = &[
     answers::errors,
     batches::batches,
     latency::strict,
+    server::anatomy,
+    server::nodes,
     load::throughput,
     load::proxy_cost,
     charts::distributions,

@@ -1,8 +1,10 @@
-//! The journal of a run: one appender thread that writes a JSON line for each finished request, keeps
-//! the records in memory too, and hands them back at the end, sorted. A failing disk costs the file,
-//! never the records. Deliberately absent: rewriting, compression, and any knowledge of the metrics.
+//! The journals of a run: an appender thread each that writes a JSON line for each entry (a finished request, or what a
+//! node told), keeps the entries in memory too, and hands them back at the end, sorted. A failing disk costs the file,
+//! never the entries. Deliberately absent: rewriting, compression, and any knowledge of the metrics.
 
-use crate::measure::RequestRecord;
+use crate::measure::{Observation, Offset, RequestRecord};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -16,26 +18,51 @@ const SYNC_EVERY: Duration = Duration::from_secs(2);
 /// Lines are handed to the kernel in pieces of about this many bytes, to bound memory on large batches.
 const PIECE_BYTES: usize = 1 << 20;
 
-/// The appender of one run's `records.jsonl`.
-#[derive(Debug)]
-pub struct Journal {
-    sink: JournalSink,
-    thread: JoinHandle<(Vec<RequestRecord>, Option<io::Error>)>,
+/// What a journal keeps.
+pub trait Entry: Serialize + DeserializeOwned + Send + 'static {
+    /// By what entries are sorted; those of one key stay in the order in which they came.
+    type Key: Ord;
+
+    /// Its key.
+    fn key(&self) -> Self::Key;
 }
 
-/// The end that records are handed to; cheap to clone, never waits.
+impl Entry for RequestRecord {
+    type Key = u32;
+
+    fn key(&self) -> u32 {
+        self.i
+    }
+}
+
+impl Entry for Observation {
+    type Key = Offset;
+
+    fn key(&self) -> Offset {
+        self.at
+    }
+}
+
+/// The appender of one file of a run: `records.jsonl` or `observations.jsonl`.
+#[derive(Debug)]
+pub struct Journal<T = RequestRecord> {
+    sink: JournalSink<T>,
+    thread: JoinHandle<(Vec<T>, Option<io::Error>)>,
+}
+
+/// The end that entries are handed to; cheap to clone, never waits.
 #[derive(Clone, Debug)]
-pub struct JournalSink(Sender<Message>);
+pub struct JournalSink<T = RequestRecord>(Sender<Message<T>>);
 
 #[derive(Debug)]
-enum Message {
-    Batch(Vec<RequestRecord>),
-    /// Records that the file holds.
-    Kept(Vec<RequestRecord>),
+enum Message<T> {
+    Batch(Vec<T>),
+    /// Entries that the file holds.
+    Kept(Vec<T>),
     End,
 }
 
-impl Journal {
+impl<T: Entry> Journal<T> {
     /// Opens `path` for appending (mode 0600, made when it is missing) and starts the thread.
     ///
     /// # Errors
@@ -54,7 +81,7 @@ impl Journal {
     /// When the file cannot be read or written, or a line of it is broken.
     pub fn reopen(path: &Path) -> io::Result<Self> {
         let bytes = std::fs::read(path)?;
-        let back = read_journal(&bytes).map_err(io::Error::other)?;
+        let back: ReadBack<T> = read_entries(&bytes).map_err(io::Error::other)?;
         if !bytes.ends_with(b"\n") {
             let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
             let lines = bytes[..whole].iter().filter(|&&byte| byte == b'\n').count();
@@ -72,23 +99,23 @@ impl Journal {
     }
 
     /// A further end to hand records to.
-    pub fn sink(&self) -> JournalSink {
-        self.sink.clone()
+    pub fn sink(&self) -> JournalSink<T> {
+        JournalSink(self.sink.0.clone())
     }
 
-    /// Hands over a batch of finished records.
-    pub fn append(&self, batch: Vec<RequestRecord>) {
+    /// Hands over a batch of entries.
+    pub fn append(&self, batch: Vec<T>) {
         self.sink.append(batch);
     }
 
-    /// Writes what is left, syncs, and gives back every record handed over so far, sorted by `i`,
+    /// Writes what is left, syncs, and gives back every entry handed over so far, sorted,
     /// with the first error that kept a line from the file. Blocks until the disk has answered.
-    pub fn finish(self) -> (Vec<RequestRecord>, Option<io::Error>) {
+    pub fn finish(self) -> (Vec<T>, Option<io::Error>) {
         // The thread ends only by this message; were it gone, `join` below says so.
         let _ = self.sink.0.send(Message::End);
         match self.thread.join() {
             Ok((mut records, error)) => {
-                records.sort_by_key(|record| record.i);
+                records.sort_by_key(Entry::key);
                 (records, error)
             }
             Err(_) => (Vec::new(), Some(io::Error::other("the journal thread panicked"))),
@@ -96,15 +123,15 @@ impl Journal {
     }
 }
 
-impl JournalSink {
-    /// Hands over a batch of finished records. After [`Journal::finish`] it goes nowhere.
-    pub fn append(&self, batch: Vec<RequestRecord>) {
-        // Fails only after the end of the run, when nobody asks for the records any more.
+impl<T> JournalSink<T> {
+    /// Hands over a batch of entries. After [`Journal::finish`] it goes nowhere.
+    pub fn append(&self, batch: Vec<T>) {
+        // Fails only after the end of the run, when nobody asks for the entries any more.
         let _ = self.0.send(Message::Batch(batch));
     }
 }
 
-fn append_all(file: File, inbox: &Receiver<Message>) -> (Vec<RequestRecord>, Option<io::Error>) {
+fn append_all<T: Entry>(file: File, inbox: &Receiver<Message<T>>) -> (Vec<T>, Option<io::Error>) {
     let mut book = Book { file, error: None, unsynced_since: None };
     let mut kept = Vec::new();
     let mut ending = false;
@@ -134,7 +161,7 @@ struct Book {
 
 impl Book {
     /// Waits for a message, syncing whenever written lines have waited long enough. `None` when all senders are gone.
-    fn next(&mut self, inbox: &Receiver<Message>) -> Option<Message> {
+    fn next<T>(&mut self, inbox: &Receiver<Message<T>>) -> Option<Message<T>> {
         loop {
             let Some(since) = self.unsynced_since else { return inbox.recv().ok() };
             match inbox.recv_timeout(SYNC_EVERY.saturating_sub(since.elapsed())) {
@@ -145,7 +172,7 @@ impl Book {
         }
     }
 
-    fn write(&mut self, batch: &[RequestRecord]) {
+    fn write<T: Entry>(&mut self, batch: &[T]) {
         if self.error.is_some() {
             return;
         }
@@ -160,10 +187,10 @@ impl Book {
         }
     }
 
-    fn try_write(&mut self, batch: &[RequestRecord]) -> io::Result<()> {
+    fn try_write<T: Entry>(&mut self, batch: &[T]) -> io::Result<()> {
         let mut lines = Vec::new();
-        for record in batch {
-            serde_json::to_writer(&mut lines, record)?;
+        for entry in batch {
+            serde_json::to_writer(&mut lines, entry)?;
             lines.push(b'\n');
             if PIECE_BYTES <= lines.len() {
                 self.file.write_all(&lines)?;
@@ -183,15 +210,15 @@ impl Book {
 }
 
 /// What a journal file holds.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct ReadBack {
-    /// The records of all whole lines, sorted by `i`.
-    pub records: Vec<RequestRecord>,
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReadBack<T = RequestRecord> {
+    /// The entries of all whole lines, sorted.
+    pub records: Vec<T>,
     /// Torn last lines that were ignored: 0 or 1.
     pub torn: usize,
 }
 
-/// A whole line of a journal that is not a record.
+/// A whole line of a journal that is none of its entries.
 #[derive(Debug, thiserror::Error)]
 #[error("line {line} of the journal is not a record")]
 pub struct BrokenLine {
@@ -201,12 +228,20 @@ pub struct BrokenLine {
     pub source: serde_json::Error,
 }
 
-/// Reads a journal back. A last line without its line end, as a crash leaves it, is ignored and counted.
+/// Reads a journal of records back, see [`read_entries`].
 ///
 /// # Errors
 /// When a line that has its line end is not a record.
 pub fn read_journal(bytes: &[u8]) -> Result<ReadBack, BrokenLine> {
-    let mut back = ReadBack::default();
+    read_entries(bytes)
+}
+
+/// Reads a journal back. A last line without its line end, as a crash leaves it, is ignored and counted.
+///
+/// # Errors
+/// When a line that has its line end is none of its entries.
+pub fn read_entries<T: Entry>(bytes: &[u8]) -> Result<ReadBack<T>, BrokenLine> {
+    let mut back = ReadBack { records: Vec::new(), torn: 0 };
     for (at, line) in bytes.split_inclusive(|&byte| byte == b'\n').enumerate() {
         match serde_json::from_slice(line) {
             Ok(record) => back.records.push(record),
@@ -214,7 +249,7 @@ pub fn read_journal(bytes: &[u8]) -> Result<ReadBack, BrokenLine> {
             Err(source) => return Err(BrokenLine { line: at + 1, source }),
         }
     }
-    back.records.sort_by_key(|record: &RequestRecord| record.i);
+    back.records.sort_by_key(Entry::key);
     Ok(back)
 }
 

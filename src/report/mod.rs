@@ -22,7 +22,7 @@ mod vllm_json;
 mod writer;
 
 pub use console::{Style, console};
-pub use journal::{BrokenLine, Journal, JournalSink, ReadBack, read_journal};
+pub use journal::{BrokenLine, Entry, Journal, JournalSink, ReadBack, read_entries, read_journal};
 pub use lm_eval::{
     lm_eval_directory, lm_eval_results, lm_eval_results_bytes, lm_eval_results_name, lm_eval_samples,
     lm_eval_samples_name, lm_eval_table,
@@ -35,7 +35,7 @@ pub use writer::{
 };
 
 use crate::measure::{Run, Summary, Timeline};
-use csv::{documents_csv, repeat_csv, requests_csv, summary_csv, timeline_csv};
+use csv::{anatomy_csv, documents_csv, nodes_csv, repeat_csv, requests_csv, summary_csv, timeline_csv};
 use html::report_html;
 use scores::scores_bytes;
 
@@ -60,6 +60,10 @@ pub fn files(reported: &Reported<'_>) -> Vec<(&'static str, Vec<u8>)> {
     ];
     if !reported.summary.batches.is_empty() {
         files.push(("repeat.csv", repeat_csv(reported)));
+    }
+    if let Some(server) = &reported.summary.server {
+        files.push(("nodes.csv", nodes_csv(reported)));
+        files.extend(server.anatomy.as_ref().map(|_| ("anatomy.csv", anatomy_csv(reported))));
     }
     if reported.run.accuracy.is_some() {
         files.push(("documents.csv", documents_csv(reported)));

@@ -133,7 +133,7 @@ pub fn run() -> Run {
     records[4].http_status = Some(503);
     fail(&mut records[8], Outcome::StreamError, EndedIn::Stream, HOSTILE);
     fail(&mut records[12], Outcome::CancelledAtEnd, EndedIn::Stream, "the run ended");
-    Run { manifest: manifest(), records, accuracy: None }
+    Run { manifest: manifest(), records, observations: Vec::new(), accuracy: None }
 }
 
 fn fail(record: &mut RequestRecord, outcome: Outcome, ended_in: EndedIn, error: &str) {
@@ -215,6 +215,7 @@ pub fn summary(run: &Run) -> Summary {
             evidence: vec!["client lag p99 0.2 ms, limit 1 ms".to_owned()],
         },
         batches: Vec::new(),
+        server: None,
         warnings: vec![Warning::SimulatedTarget, Warning::EstimatedTokens],
     }
 }

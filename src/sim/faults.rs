@@ -25,6 +25,8 @@ pub enum FaultKind {
     FailPrefill,
     /// `lose-kv`: the KV that the request hands over, or fetches, is gone.
     LoseKv,
+    /// `lose-kv-after=60`: the same, from the 60th request after the node's first on, as when a store's master dies.
+    LoseKvAfter(u32),
     /// `slow-link=10`: its KV takes so many times as long on the link.
     SlowLink(f64),
     /// `reset-after=5`: the connection is reset after so many events.
@@ -60,6 +62,15 @@ impl Faults {
     /// What the first fault that is of the kind asked for says.
     pub fn find<T>(&self, kind: impl Fn(FaultKind) -> Option<T>) -> Option<T> {
         self.0.iter().find_map(|fault| kind(fault.kind))
+    }
+
+    /// What they are for a node's request number `earlier`, from 0.
+    pub fn at(mut self, earlier: u64) -> Self {
+        let lost =
+            |fault: &&Fault| matches!(fault.kind, FaultKind::LoseKvAfter(n) if u64::from(n) <= earlier);
+        let lost = self.0.iter().find(lost).map(|fault| Fault { kind: FaultKind::LoseKv, ..*fault });
+        self.0.extend(lost);
+        self
     }
 
     /// Whether KV is lost.
@@ -98,6 +109,7 @@ impl FromStr for Fault {
                 .filter(|status| (400..=599).contains(status))
                 .map(|status| FaultKind::Status(status as u16)),
             "fail-prefill" if value.is_none() => Some(FaultKind::FailPrefill),
+            "lose-kv-after" => events().map(FaultKind::LoseKvAfter),
             "lose-kv" if value.is_none() => Some(FaultKind::LoseKv),
             "slow-link" => value
                 .and_then(|value| value.parse::<f64>().ok())
@@ -113,7 +125,7 @@ impl FromStr for Fault {
         };
         let kind = kind.ok_or_else(|| {
             format!(
-                "`{text}` is not a fault: want status=NNN, fail-prefill, lose-kv, slow-link=FACTOR, reset-after=N, \
+                "`{text}` is not a fault: want status=NNN, fail-prefill, lose-kv, lose-kv-after=N, slow-link=FACTOR, reset-after=N, \
                  error-after=N, stall-after=N, corrupt-kv=SHARE, corrupt-kv-rising=N or swap-kv=SHARE, each with @ROLE or @ROLE:INDEX behind it for some nodes alone"
             )
         })?;
@@ -156,6 +168,7 @@ impl fmt::Display for Fault {
             FaultKind::Status(status) => write!(f, "status={status}"),
             FaultKind::FailPrefill => f.write_str("fail-prefill"),
             FaultKind::LoseKv => f.write_str("lose-kv"),
+            FaultKind::LoseKvAfter(requests) => write!(f, "lose-kv-after={requests}"),
             FaultKind::SlowLink(factor) => write!(f, "slow-link={factor}"),
             FaultKind::ResetAfter(events) => write!(f, "reset-after={events}"),
             FaultKind::ErrorAfter(events) => write!(f, "error-after={events}"),
@@ -214,6 +227,7 @@ mod tests {
             "none",
             "status=503@decode:1,slow-link=2.5",
             "fail-prefill,lose-kv@prefill,reset-after=0",
+            "lose-kv-after=60@decode",
             "corrupt-kv=0.25,corrupt-kv-rising=500@decode,swap-kv=1@decode:1",
         ] {
             assert_eq!(text.parse::<Faults>().map(|faults| faults.to_string()), Ok(text.to_owned()));
@@ -245,6 +259,12 @@ mod tests {
         for text in ["decode@1", "decode:1", "decode:1@-1", "master:0@1"] {
             assert!(text.parse::<Death>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn kv_is_lost_from_a_request_on() {
+        let faults: Faults = "lose-kv-after=2".parse().unwrap();
+        assert_eq!([0, 1, 2, 3].map(|nth| faults.clone().at(nth).lose_kv()), [false, false, true, true]);
     }
 
     #[test]

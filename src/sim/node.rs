@@ -174,6 +174,7 @@ impl Node {
     pub async fn serve(self: Arc<Self>, accepted: Accepted) -> Option<Serving> {
         let Accepted { id, full_id, received, prompt, limits, leg, faults } = accepted;
         let earlier = self.taken.one_more();
+        let faults = faults.at(earlier);
         let mut entry = Entry::open(&self.log, id.clone(), received, prompt.tokens, &self.member);
         let arrived = match &leg {
             Leg::Fetch(fetch) => {
@@ -287,14 +288,16 @@ impl Node {
         }
         let offer = wanted?;
         let tokens = u64::from(prompt.tokens - local_tokens);
-        let (start, at) = match offer.arrives {
+        let posted = offer.ready.max(received);
+        let (posted, at) = match offer.arrives {
             Some(at) => (offer.ready, at),
-            None => self.fabric.link.occupy(tokens, offer.ready.max(received), faults.slowness()),
+            None => (posted, self.fabric.link.occupy(tokens, posted, faults.slowness())),
         };
         sleep_until(at).await;
         if fetch.nixl {
             let mut counts = self.metrics.lock();
-            counts.transfer.observe((at - start).as_secs_f64());
+            // As NIXL tells it: from the posting of the transfer to its end, with the wait for others on the link.
+            counts.transfer.observe((at - posted).as_secs_f64());
             counts.transfer_bytes.observe(self.config.cost.kv_bytes(tokens) as f64);
         }
         // The prefill node's blocks are free from here on.

@@ -100,6 +100,11 @@ impl Ran {
         read_run_file(&std::fs::read(self.directory().join("run.json")).unwrap()).unwrap()
     }
 
+    /// What it printed, in one line.
+    pub fn said(&self) -> String {
+        self.stdout.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
     pub fn records(&self) -> Vec<RequestRecord> {
         let back = read_journal(&std::fs::read(self.directory().join("records.jsonl")).unwrap()).unwrap();
         assert_eq!(back.torn, 0);

@@ -29,7 +29,17 @@ async fn a_thousand_requests_leave_the_same_bytes_on_every_run() {
     let names: Vec<&str> = one_files.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(
         names,
-        ["records.jsonl", "report.html", "requests.csv", "run.json", "summary.csv", "timeline.csv"]
+        [
+            "anatomy.csv",
+            "nodes.csv",
+            "observations.jsonl",
+            "records.jsonl",
+            "report.html",
+            "requests.csv",
+            "run.json",
+            "summary.csv",
+            "timeline.csv"
+        ]
     );
     for ((name, one_bytes), (_, other_bytes)) in one_files.into_iter().zip(other_files) {
         let same = without_place(&one, one_bytes) == without_place(&other, other_bytes);
@@ -46,7 +56,7 @@ async fn report_makes_every_derived_file_again() {
     let place = tempdir().unwrap();
     let ran = serve(place.path(), &["--num-prompts", "20", "--goodput", "ttft:100"]).await;
     let before = files_of(&ran.directory());
-    for name in ["report.html", "requests.csv", "summary.csv", "timeline.csv"] {
+    for name in ["anatomy.csv", "nodes.csv", "report.html", "requests.csv", "summary.csv", "timeline.csv"] {
         std::fs::remove_file(ran.directory().join(name)).unwrap();
     }
     let (stdout, stderr) = Default::default();

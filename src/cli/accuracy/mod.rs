@@ -12,7 +12,7 @@ use crate::accuracy::{Form, KV_PROBE};
 use crate::cluster::Topology;
 use crate::command::{
     AccuracyPlan, Baseline, DatasetPlan, Error, Paths, ProbePrompt, PromptFormat, ServePlan, SimPlan,
-    TargetPlan, TokenizerPlan, TrustPlan, WarmupPrompts,
+    TargetPlan, TokenizerPlan, TrustPlan, WarmupPrompts, WatchPlan,
 };
 use crate::load::{KeepText, ReadLimits, Timeouts};
 use crate::measure::Slo;
@@ -328,7 +328,7 @@ fn plain_serve(target: TargetPlan) -> ServePlan {
         salt: None,
         dataset_sha256: None,
         skip_length_check: true,
-        nodes: Vec::new(),
+        watch: WatchPlan::default(),
         direct: None,
         progress: true,
     }

@@ -13,7 +13,7 @@ mod tests;
 use super::sim::SimParameters;
 use super::{Outside, at_least_one, usage};
 use crate::command::{
-    DatasetPlan, Error, Plan, ProbePrompt, RepeatPlan, Salt, ServePlan, SimPlan, WarmupPrompts,
+    DatasetPlan, Error, Plan, ProbePrompt, RepeatPlan, Salt, ServePlan, SimPlan, WarmupPrompts, WatchPlan,
 };
 use crate::sim::Config;
 use crate::wire::dialect::Dialect;
@@ -120,9 +120,9 @@ impl ServeArgs {
         }
         self.target.find_proxy(self.embedded(), outside)?;
         self.check_way()?;
-        let nodes = self.repeat.nodes();
+        let watch = self.repeat.watch()?;
         let Some(batches) = self.repeat.batches(&self.target, api_key)? else {
-            if !nodes.is_empty() && !self.target.is_named() {
+            if self.repeat.names_instances() && !self.target.is_named() {
                 return Err(usage(
                     "--prefill and --decode name instances, and nothing says where requests go",
                 )
@@ -131,7 +131,7 @@ impl ServeArgs {
                 ));
             }
             let direct = self.repeat.direct(&self.target, api_key)?;
-            let serve = ServePlan { nodes, direct, ..self.plan(api_key)? };
+            let serve = ServePlan { watch, direct, ..self.plan(api_key)? };
             return repeat::fits(serve).map(Plan::Serve);
         };
         if self.dataset.num_prompts.is_some() {
@@ -141,7 +141,7 @@ impl ServeArgs {
         }
         self.dataset.num_prompts = Some(batches.num_prompts());
         let repeat::Batches { times, prompts, settle, ramp, way } = batches;
-        let serve = ServePlan { nodes, ..self.plan(api_key)? };
+        let serve = ServePlan { watch, ..self.plan(api_key)? };
         Ok(Plan::Repeat(Box::new(RepeatPlan { serve, times, prompts, settle, ramp, way })))
     }
 
@@ -229,7 +229,7 @@ impl ServeArgs {
             metadata: self.output.metadata()?,
             result: self.output.result(),
             salt: self.salt.map(salt),
-            nodes: Vec::new(),
+            watch: WatchPlan::default(),
             direct: None,
             output_dir: self.output.output_dir,
             label: self.output.label,

@@ -1,8 +1,8 @@
 use super::target::TargetArgs;
 use crate::cli::{at_least_one, seconds_or_zero, usage};
 use crate::cluster::Node;
-use crate::command::{DirectPlan, Error, Instance, RepeatWay, ServePlan, TargetPlan};
-use crate::measure::{NodeFacts, Prompts};
+use crate::command::{DirectPlan, Error, Instance, RepeatWay, ServePlan, TargetPlan, WatchPlan};
+use crate::measure::{Prompts, ServerRole};
 use crate::wire::Target;
 use crate::wire::dialect::{Dialect, Order};
 use clap::{Args, ValueEnum};
@@ -46,9 +46,14 @@ pub(super) struct RepeatArgs {
     /// Send requests through the proxy, as without this flag
     #[arg(long, conflicts_with_all = ["repeat_d_times", "expect_replicas"])]
     through_proxy: bool,
-    /// Metrics of the KV store (mooncake_master), to see the KV arrive, such as http://127.0.0.1:9003/metrics
-    #[arg(long, value_name = "URL")]
+    /// Metrics of the KV store (mooncake_master), to watch it and to see the KV arrive, such as
+    /// http://127.0.0.1:9003/metrics
+    #[arg(long, visible_alias = "store", value_name = "URL")]
     store_metrics: Option<String>,
+    /// Look at /metrics of --prefill, --decode, --store-metrics and a pdbench --pd-proxy so often, in 1/s; 0 looks
+    /// before and after the load only [default: 1; 5 with batches of replicas]
+    #[arg(long, value_name = "HZ", value_parser = looks_per_second)]
+    scrape_hz: Option<f64>,
     /// What --pd-proxy is: pdbench's, or one whose replicas only the metrics of --decode show
     #[arg(long, value_name = "WHOSE", requires = "pd_proxy")]
     repeat_proxy: Option<RepeatProxy>,
@@ -69,6 +74,16 @@ enum RepeatProxy {
     External,
 }
 
+/// Most looks a second.
+const MOST_HZ: f64 = 100.0;
+
+fn looks_per_second(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(hz) if (0.0..=MOST_HZ).contains(&hz) => Ok(hz),
+        _ => Err(format!("`{text}` is not a number of looks a second: want 0 to {MOST_HZ}")),
+    }
+}
+
 /// What the flags of batches mean.
 pub(super) struct Batches {
     pub(super) times: Vec<usize>,
@@ -79,14 +94,27 @@ pub(super) struct Batches {
 }
 
 impl RepeatArgs {
-    /// The instances that were named, for the record.
-    pub(super) fn nodes(&self) -> Vec<NodeFacts> {
-        let named = |role: &str, address: String| NodeFacts { role: role.to_owned(), address };
-        let prefill = self.prefill.iter().map(|node| named("prefill", node.to_string()));
-        let decode = self.decode.iter().map(|node| named("decode", node.to_string()));
-        let proxy = self.pd_proxy.as_ref().and_then(|url| Target::parse(url).ok());
-        let proxy = proxy.map(|target| named("proxy", target.authority()));
-        prefill.chain(decode).chain(proxy).collect()
+    /// The nodes that were named, and how often they are looked at.
+    pub(super) fn watch(&self) -> Result<WatchPlan, Error> {
+        let at = |role: ServerRole, flag: &str, url: &str| {
+            let target = Target::parse(url);
+            target
+                .map(|target| (role, target))
+                .map_err(|error| usage(format!("{flag} cannot be used")).caused_by(error))
+        };
+        let instance =
+            |role, flag: &'static str| move |node: &Node| at(role, flag, &format!("http://{node}"));
+        let prefill = self.prefill.iter().map(instance(ServerRole::Prefill, "--prefill"));
+        let decode = self.decode.iter().map(instance(ServerRole::Decode, "--decode"));
+        let store = self.store_metrics.iter().map(|url| at(ServerRole::Store, "--store-metrics", url));
+        let proxy = self.pd_proxy.iter().map(|url| at(ServerRole::Proxy, "--pd-proxy", url));
+        let nodes = prefill.chain(decode).chain(store).chain(proxy).collect::<Result<_, _>>()?;
+        Ok(WatchPlan { nodes, scrape_hz: self.scrape_hz })
+    }
+
+    /// True when instances, or the proxy before them, were named.
+    pub(super) fn names_instances(&self) -> bool {
+        !self.prefill.is_empty() || !self.decode.is_empty() || self.pd_proxy.is_some()
     }
 
     /// True when requests go to more than the one target.

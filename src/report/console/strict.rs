@@ -4,6 +4,7 @@ use super::super::fold::{
     steady_words, token_words, too_few,
 };
 use super::super::text::{bare, counted, decimals, fixed, number, plain, wrapped};
+use super::server::server_block;
 use super::{Paint, Style};
 use crate::measure::{ClientState, Definition, Metric};
 
@@ -18,6 +19,7 @@ pub fn strict_block(reported: &Reported<'_>, style: Style) -> String {
         latencies(reported, style),
         rates(reported),
         proxy_cost(reported, style),
+        server_block(reported, style),
         client(reported, style),
         warnings(reported, style),
         how_to_read().to_owned(),
