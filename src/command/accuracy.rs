@@ -21,7 +21,7 @@ use crate::load::{KeepText, Live, Load};
 use crate::measure::{AccuracyFacts, ArmFacts, Manifest};
 use crate::report::{self, plain};
 use crate::runtime::Clock;
-use crate::wire::sha256;
+use crate::wire::{Secret, sha256};
 use crate::workload::{TokenCounter, Tokenizer};
 use arms::AskedOf;
 use asking::{Asker, Generation, MAX_LENGTH};
@@ -95,8 +95,11 @@ pub(super) async fn accuracy(mut plan: AccuracyPlan, world: &mut Surroundings) -
     let mut config = load_config(&plan.serve, &reached.target, places, cores, clock, world);
     config.keep_text = KeepText::All;
     let deployments = || [Some(&reached), against.as_ref()].into_iter().flatten();
-    let secrets = |reached: &Reached| secrets::of(&reached.target, &plan.serve.extra_body);
-    config.secrets = deployments().flat_map(secrets).collect();
+    let of = |reached: &Reached| secrets::of(&reached.target, &plan.serve.extra_body);
+    let mut hidden: Vec<Secret> = deployments().flat_map(of).collect();
+    // A longer secret may hold a shorter one.
+    hidden.sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
+    config.secrets = hidden.into();
     let stamps = config.stamps;
     let requests = exam.questions.len().saturating_mul(exam.task.repeats);
     asked_of.raise_descriptor_limit(requests)?;
