@@ -1,8 +1,10 @@
 //! A small made-up run for the tests of the reports: every way to end, and texts that attack each format.
 
 mod accuracy;
+mod server;
 
 pub use accuracy::{accuracy_result, with_accuracy};
+pub use server::watched;
 
 use super::Reported;
 use crate::measure::*;

@@ -26,14 +26,14 @@ fn anatomy(server: &ServerSide, style: Style) -> String {
         );
     }
     text += &format!(
-        "{:<24}{:>12}{:>6.1} %  {} requests; from the send {} ms\n",
+        "{:<24}{:>12}{:>6.1} %  of {} requests\n",
         "  from the schedule",
         fixed(Some(anatomy.from_schedule_ms), 3),
         100.0,
         anatomy.requests,
-        fixed(Some(anatomy.ttft_ms), 3)
     );
-    text += &wrapped(&format!("  {}", anatomy.way.words()), 2);
+    let from_send = fixed(Some(anatomy.ttft_ms), 3);
+    text += &wrapped(&format!("  From the send on {from_send} ms. {}", anatomy.way.words()), 2);
     if anatomy.kv_wait_in_queue {
         text += &wrapped(&format!("  {}", anatomy.kv_words()), 2);
     }
@@ -59,8 +59,8 @@ fn nodes(server: &ServerSide, style: Style) -> String {
     if NODES < engines.len() {
         text += &format!("  and {} more: nodes.csv has them all\n", engines.len() - NODES);
     }
-    text += "  queue, TTFT: means at the node, ms; running, waiting: mean/most; KV: most of the\n  \
-             cache in use; external: share of the prompt tokens whose KV came from elsewhere\n";
+    text += "  queue, TTFT: means at the node, ms; running, waiting: mean/most; KV: most of\n  \
+             its cache in use; external: share of the prompt's KV that came from elsewhere\n";
     for role in &server.roles {
         text += &balance(role);
     }
@@ -77,10 +77,10 @@ fn row(node: &NodeSide) -> String {
     let name: String = plain(&node.node).chars().take(24).collect();
     let name = if node.engines < 2 { name } else { format!("{name} ({} engines)", node.engines) };
     // A long name takes a line of its own.
-    let name = if name.chars().count() < 18 { name } else { format!("{name}\n{:<18}", "") };
+    let name = if name.chars().count() < 18 { format!("{name:<18}") } else { format!("{name}\n{:<18}", "") };
     let requests = fixed(node.requests, 0) + if 0 < node.restarts { "+" } else { "" };
     format!(
-        "{name:<18}{requests:>8}{:>9}{:>10}{:>11}{:>9}{:>6}{:>9}\n",
+        "{name}{requests:>8}{:>9}{:>10}{:>11}{:>9}{:>6}{:>9}\n",
         fixed(node.queue_ms, 1),
         fixed(node.ttft_ms, 1),
         pair(node.running_mean, node.running_peak),
@@ -105,4 +105,26 @@ fn balance(role: &RoleSide) -> String {
         number(Some(requests)),
         number(Some(tokens))
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::testing::{watched, with};
+    use super::*;
+
+    #[test]
+    fn the_block_fits_80_columns_and_says_what_nobody_told() {
+        with(watched, |reported| {
+            let block = server_block(reported, Style::Plain);
+            for line in block.lines() {
+                assert!(line.chars().count() <= 80, "{line}");
+                assert!(!line.contains(['\u{1b}', '\u{202e}', '\u{2028}']), "{line}");
+            }
+            for said in ["prefill queue", "not measured", "residual", "(2 engines)", "2.0/2", "–/–", "– %"]
+            {
+                assert!(block.contains(said), "{said}: {block}");
+            }
+        });
+        with(|_, _| (), |reported| assert_eq!(server_block(reported, Style::Plain), ""));
+    }
 }

@@ -67,3 +67,48 @@ pub fn nodes_csv(reported: &Reported<'_>) -> Vec<u8> {
     let nodes = reported.summary.server.iter().flat_map(|server| &server.nodes);
     csv_bytes(&head, nodes.map(row))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::testing::{watched, with};
+    use super::*;
+
+    fn rows(bytes: &[u8]) -> Vec<Vec<String>> {
+        let mut reader = ::csv::ReaderBuilder::new().has_headers(false).from_reader(bytes);
+        reader.records().map(|row| row.unwrap().iter().map(str::to_owned).collect()).collect()
+    }
+
+    #[test]
+    fn the_authority_names_every_column_and_part() {
+        let authority = include_str!("../../../METRICS.md");
+        with(watched, |reported| {
+            let (nodes, anatomy) = (rows(&nodes_csv(reported)), rows(&anatomy_csv(reported)));
+            let parts = anatomy.iter().skip(1).map(|row| &row[0]);
+            for word in nodes[0].iter().chain(&anatomy[0]).chain(parts) {
+                assert!(authority.contains(word.as_str()), "METRICS.md has no {word}");
+            }
+        });
+    }
+
+    #[test]
+    fn a_node_has_a_row_and_what_it_does_not_tell_an_empty_cell() {
+        with(watched, |reported| {
+            let nodes = rows(&nodes_csv(reported));
+            let cell = |row: usize, name: &str| {
+                nodes[row][nodes[0].iter().position(|column| column == name).unwrap()].as_str()
+            };
+            assert_eq!(nodes.len(), 4);
+            assert!(cell(2, "node").starts_with("'=decode-with"), "{}", cell(2, "node"));
+            assert_eq!(
+                (cell(1, "generation_tokens"), cell(1, "restarts"), cell(1, "queue_ms")),
+                ("200", "0", "10.0000")
+            );
+            // From 300 down to 200 and 100, each counted from 0.
+            assert_eq!((cell(2, "generation_tokens"), cell(2, "restarts")), ("500", "2"));
+            assert_eq!((cell(1, "external_tokens"), cell(3, "requests"), cell(3, "missed")), ("", "", "3"));
+            let whole: f64 =
+                rows(&anatomy_csv(reported)).iter().skip(1).map(|row| row[2].parse::<f64>().unwrap()).sum();
+            assert!((whole - 1.0).abs() < 1e-4, "{whole}");
+        });
+    }
+}

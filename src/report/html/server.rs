@@ -187,3 +187,23 @@ fn course(courses: &[RoleCourse]) -> Vec<Html> {
     .flatten()
     .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::testing::{watched, with};
+    use super::super::report_html;
+
+    #[test]
+    fn a_watched_run_has_its_sections_and_hostile_names_stay_text() {
+        with(watched, |reported| {
+            let page = report_html(reported);
+            for part in
+                ["id=\"anatomy\"", "id=\"nodes\"", "aria-label=\"Mean time to first token\"", "not measured"]
+            {
+                assert!(page.contains(part), "{part}");
+            }
+            assert_eq!(page.matches("<script").count(), 1, "the data block alone");
+        });
+        with(|_, _| (), |reported| assert!(!report_html(reported).contains("id=\"nodes\"")));
+    }
+}
