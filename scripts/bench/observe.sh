@@ -3,14 +3,18 @@
 # nodes that tell pages as long as vLLM's (55 KB), at 0, 1 and 10 looks a second. Some two minutes.
 #
 # usage: scripts/bench/observe.sh [NODES [SECONDS]]     default 20 nodes, 30 s
+# environment: PDBENCH   a program that is built already; without it one is, optimised
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 nodes=${1:-20}
 seconds=${2:-30}
 bench=$PWD/scripts/bench
-cargo build --release --locked
-pdbench=$(cd "${CARGO_TARGET_DIR:-target}" && pwd)/release/pdbench
+pdbench=${PDBENCH:-}
+if [[ -z $pdbench ]]; then
+    cargo build --release --locked
+    pdbench=$(cd "${CARGO_TARGET_DIR:-target}" && pwd)/release/pdbench
+fi
 scratch=$(mktemp -d)
 pids=()
 cleanup() {
@@ -21,6 +25,8 @@ cleanup() {
 trap cleanup EXIT
 cd "$scratch"
 
+: > ports
+: > sim
 python3 "$bench/observe-pages.py" "$nodes" > ports & pids+=($!)
 "$pdbench" sim --topology 1m --port 0 > sim & pids+=($!)
 until [[ $(wc -w < ports) -ge $nodes && -s sim ]]; do sleep 0.1; done
@@ -43,7 +49,6 @@ for hz in 0 1 10; do
     done
     wait "$run" || true
     ticks=$(getconf CLK_TCK)
-    lag=$(awk -F, '$1 == "" && $2 == "client_lag" && $4 == "p99" {print $5}' runs-"$hz"/*/summary.csv)
-    [[ -n $lag ]] || lag=$(awk -F, '$2 == "client_lag" && $4 == "p99" {print $5; exit}' runs-"$hz"/*/summary.csv)
+    lag=$(awk -F, '$2 == "client_lag" && $4 == "p99" {print $5; exit}' runs-"$hz"/*/summary.csv)
     printf '%6s %20.2f %% %22s\n' "$hz" "$(awk "BEGIN {print 100 * $used / $ticks / $seconds}")" "${lag:-–}"
 done

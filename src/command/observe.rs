@@ -62,6 +62,13 @@ impl WatchPlan {
         let patience = every.map_or(PATIENCE, |every| every.max(Duration::from_secs(1)).min(PATIENCE));
         let mut nodes: Vec<WatchedNode> = embedded.iter().map(|node| node.watched(patience)).collect();
         for (role, target) in self.found(world).await {
+            if target.tls().is_some() {
+                let place = target.base_url();
+                world.note(&format!(
+                    "warning: not watched: {place}: metrics are asked for by plain http only\n"
+                ));
+                continue;
+            }
             match preflight::resolve(&target, world).await {
                 Ok(addresses) => nodes.push(watched(role, &target, addresses[0], patience)),
                 Err(error) => world.note(&format!("warning: not watched: {}", error.message())),

@@ -1,7 +1,7 @@
-use super::super::super::testing::{at, record, run};
 use super::super::{NodeSide, Observation, Series, ServerNote, ServerSide, UP};
 use super::*;
 use crate::measure::Run;
+use crate::measure::testing::{at, record, run};
 use std::sync::Arc;
 
 /// What one node tells before the load and after it: names without `vllm:` and `_seconds`, sums in ms, counts.
@@ -135,7 +135,7 @@ fn parts_that_cannot_be_are_told_of() {
     let run = ran(20.0, &[("p", ServerRole::Prefill, P), ("d", ServerRole::Decode, D)]);
     let side = ServerSide::of(&run).unwrap();
     assert!(matches!(side.notes[..], [ServerNote::PartsOverlap { .. }]), "{:?}", side.notes);
-    assert!(side.anatomy.unwrap().ms(PartName::Rest).unwrap() < 0.0);
+    assert!(side.anatomy.unwrap().ms(PartName::Rest).unwrap() < 0.0 && side.diagnosis.is_none());
 }
 
 #[test]

@@ -38,21 +38,6 @@ impl HistogramCounts {
         (0.0 < self.count).then(|| self.sum / self.count)
     }
 
-    /// The value below which a share in [0, 1] of all lies, as Prometheus finds it: evenly spread within a bucket; of
-    /// the last, which has no bound, its lower bound. `None` without values or buckets.
-    pub fn quantile(&self, share: f64) -> Option<f64> {
-        let total = self.cumulative.last().filter(|(_, total)| 0.0 < *total)?.1;
-        let rank = share * total;
-        let at = self.cumulative.iter().position(|(_, count)| rank <= *count)?;
-        let (lower, below) = at.checked_sub(1).map_or((0.0, 0.0), |before| self.cumulative[before]);
-        let (upper, upto) = self.cumulative[at];
-        Some(match upper.is_finite() {
-            true if below < upto => lower + (upper - lower) * (rank - below) / (upto - below),
-            true => upper,
-            false => lower,
-        })
-    }
-
     /// Adds the values of another.
     pub fn add(&mut self, other: &Self) {
         self.count += other.count;
@@ -232,17 +217,5 @@ vllm:generation_tokens_created{engine="0",model_name="tiny"} 1.7e+09
         assert_eq!(told.counter(CounterName::MasterGetFailures), Some(4.0));
         assert_eq!(told.counter(CounterName::ProxyRequests), Some(4.0));
         assert_eq!(told.engines(), 0);
-    }
-
-    #[test]
-    fn quantiles_lie_evenly_within_a_bucket() {
-        let cumulative = vec![(1.0, 2.0), (3.0, 6.0), (f64::INFINITY, 8.0)];
-        let histogram = HistogramCounts { count: 8.0, sum: 0.0, cumulative };
-        let expected = [(0.125, 0.5), (0.25, 1.0), (0.5, 2.0), (0.75, 3.0), (1.0, 3.0)];
-        for (share, value) in expected {
-            assert_eq!(histogram.quantile(share), Some(value), "{share}");
-        }
-        assert_eq!(HistogramCounts::default().quantile(0.5), None);
-        assert_eq!(HistogramCounts::default().mean(), None);
     }
 }

@@ -118,8 +118,8 @@ impl Step {
 fn stop(run: &Run, steps: &[Step]) -> Option<KvStop> {
     let first = steps.iter().position(|step| 0.0 < step.external)?;
     let mut stretches: Vec<(usize, usize)> = Vec::new();
-    for at in first..steps.len() {
-        match (0.0 < steps[at].external, stretches.last_mut()) {
+    for (at, step) in steps.iter().enumerate().skip(first) {
+        match (0.0 < step.external, stretches.last_mut()) {
             (false, Some(last)) if last.1 == at => last.1 = at + 1,
             (false, _) => stretches.push((at, at + 1)),
             (true, _) => {}

@@ -140,9 +140,12 @@ impl ServerSide {
         let nodes: Vec<NodeSide> = watched.iter().map(|watched| watched.side((start, end))).collect();
         let anatomy = Anatomy::of(run, &watched);
         let kv = KvMoved::of(run, &watched);
-        let diagnosis = anatomy.as_ref().and_then(|anatomy| Diagnosis::of(anatomy, &nodes));
-        let mut side = Self { roles: roles(&nodes), nodes, anatomy, diagnosis, kv, notes: Vec::new() };
+        let mut side = Self { roles: roles(&nodes), nodes, anatomy, diagnosis: None, kv, notes: Vec::new() };
         side.notes = note::notes(&side);
+        // Parts that cannot be so together mean nothing.
+        if !side.notes.iter().any(|note| matches!(note, ServerNote::PartsOverlap { .. })) {
+            side.diagnosis = side.anatomy.as_ref().and_then(|anatomy| Diagnosis::of(anatomy, &side.nodes));
+        }
         Some(side)
     }
 }
@@ -165,15 +168,15 @@ impl Watched<'_> {
         let most = |values: &[f64]| values.iter().copied().reduce(f64::max);
         let (running, waiting) = (gauges(GaugeName::Running), gauges(GaugeName::Waiting));
         let usage = gauges(GaugeName::KvUsage);
-        let missed = history.looks.iter().filter_map(|look| look.told.as_ref().err());
+        let missed: Vec<&String> = history.looks.iter().filter_map(|look| look.told.as_ref().err()).collect();
         let ms = |name: HistogramName| delta.mean(name).map(|seconds| 1e3 * seconds);
         NodeSide {
             node: history.node.clone(),
             role: history.role,
             engines: delta.engines,
             scrapes: history.looks.iter().filter(|look| look.told.is_ok()).count(),
-            missed: missed.clone().count(),
-            why: missed.last().cloned(),
+            missed: missed.len(),
+            why: missed.last().map(|why| (*why).clone()),
             restarts: delta.restarts,
             requests: delta.finished(),
             prompt_tokens: delta.grown(CounterName::PromptTokens),

@@ -14,11 +14,11 @@ pub(super) fn server_block(reported: &Reported<'_>, style: Style) -> String {
 
 fn anatomy(server: &ServerSide, style: Style) -> String {
     let Some(anatomy) = &server.anatomy else { return String::new() };
-    let head = format!("{:<24}{:>12}{:>8}  {}", "Time to first token", "mean, ms", "share", "told by");
+    let head = format!("{:<24}{:>12}{:>10}  {}", "Time to first token", "mean, ms", "share", "told by");
     let mut text = format!("\n{}\n", style.paint(Paint::Bold, &head));
     for part in &anatomy.parts {
         text += &format!(
-            "{:<24}{:>12}{:>6.1} %  {}\n",
+            "{:<24}{:>12}{:>8.1} %  {}\n",
             format!("  {}", part.name.words()),
             fixed(Some(part.ms), 3),
             100.0 * anatomy.share(part.name),
@@ -26,7 +26,7 @@ fn anatomy(server: &ServerSide, style: Style) -> String {
         );
     }
     text += &format!(
-        "{:<24}{:>12}{:>6.1} %  of {} requests\n",
+        "{:<24}{:>12}{:>8.1} %  of {} requests\n",
         "  from the schedule",
         fixed(Some(anatomy.from_schedule_ms), 3),
         100.0,
