@@ -19,6 +19,7 @@ pub(super) fn learn(plan: &mut Plan) -> Result<(), Error> {
     let target = match plan {
         Plan::Sim(sim) => return sim.learn(),
         Plan::Serve(serve) => &mut serve.target,
+        Plan::Ladder(ladder) => &mut ladder.serve.target,
         Plan::Repeat(repeat) => &mut repeat.serve.target,
         Plan::Accuracy(accuracy) => &mut accuracy.serve.target,
         _ => return Ok(()),

@@ -4,11 +4,16 @@
 
 mod accuracy;
 mod batches;
+mod compare;
+mod ladder;
 mod strict;
 #[cfg(test)]
 mod tests;
 mod vllm;
 
+pub use compare::compare_console;
+pub use ladder::ladder_console;
+pub(super) use ladder::{conclusions, rate_word};
 pub use strict::strict_block;
 pub use vllm::vllm_block;
 

@@ -6,6 +6,7 @@
 
 mod accuracy;
 pub mod chart;
+mod compared;
 mod console;
 mod csv;
 mod fold;
@@ -21,9 +22,9 @@ mod text;
 mod vllm_json;
 mod writer;
 
-pub use console::{Style, console, strict_block, verdict_lines, vllm_block};
-pub use csv::{documents_csv, repeat_csv, requests_csv, summary_csv, timeline_csv};
-pub use html::report_html;
+pub use console::{Style, compare_console, console, ladder_console, strict_block, verdict_lines, vllm_block};
+pub use csv::{compare_csv, documents_csv, ladder_csv, repeat_csv, requests_csv, summary_csv, timeline_csv};
+pub use html::{compare_html, ladder_html, report_html};
 pub use journal::{BrokenLine, Journal, JournalSink, ReadBack, read_journal};
 pub use lm_eval::{
     lm_eval_directory, lm_eval_headline, lm_eval_results, lm_eval_results_bytes, lm_eval_results_name,
