@@ -64,9 +64,9 @@ pub(super) async fn ladder(mut plan: LadderPlan, world: &mut Surroundings) -> Re
     let begun = Begun::now(verb, world);
     check_places(&plan.serve)?;
     let mut reached = reach_or_stop(&plan.serve, &begun.started, begun.clock, world).await?;
-    let not_written = |error| Error::new(Exit::NotWritten, "cannot keep the results").caused_by(error);
-    let directory =
-        report::create_run_directory(&plan.serve.output_dir, &begun.run_id).map_err(not_written)?;
+    let beside = plan.serve.output_dir.clone();
+    // It comes into being with the first run in it.
+    let directory = beside.join(&begun.run_id);
     plan.serve.output_dir.clone_from(&directory);
     let mut file = LadderFile {
         schema: SCHEMA,
@@ -83,20 +83,25 @@ pub(super) async fn ladder(mut plan: LadderPlan, world: &mut Surroundings) -> Re
         if 0 < nth {
             rest(plan.pause, world).await;
         }
-        if let Some(by) = world.interrupt.by() {
-            file.stopped = Some(signal_word(by).to_owned());
+        if 0 < nth && world.interrupt.by().is_some() {
             worst = worse(worst, world.interrupt.exit().unwrap_or(Exit::Interrupted));
             break;
         }
         prepare(&mut plan, nth, arrivals, &first);
-        let mut begun = Begun::now("serve", world);
-        begun.run_id += &format!("-{:02}", nth + 1);
+        let begun = Begun::now("serve", world).nth(nth + 1).beside(&beside);
         file.runs.push(begun.run_id.clone());
         world.note(&format!("\nrun {} of {}\n", nth + 1, file.planned));
         match one(&plan.serve, begun, &mut reached, world).await {
-            Ok(exit) => worst = worse(worst, exit),
+            Ok(exit) => {
+                worst = worse(worst, exit);
+                worst = worse(worst, keep(&directory, &file, world));
+            }
+            Err(error) if nth == 0 => {
+                reached.end_embedded().await;
+                return Err(error);
+            }
             Err(error) => {
-                // The target is gone, or the disk is full: the next rung would fare no better.
+                // The target is gone, or the disk is full: the next run would fare no better.
                 world.note(&error.message());
                 file.stopped = Some(error.to_string());
                 worst = worse(worst, world.interrupt.exit().unwrap_or(error.exit));
@@ -238,26 +243,35 @@ fn run_file(directory: &Path) -> Result<RunFile, Error> {
     })
 }
 
+/// Writes down what has been run so far.
+fn keep(directory: &Path, file: &LadderFile, world: &mut Surroundings) -> Exit {
+    let bytes = serde_json::to_vec_pretty(file).expect("names and numbers are JSON");
+    write(directory, input::LADDER, &bytes, world)
+}
+
+fn write(directory: &Path, name: &str, bytes: &[u8], world: &mut Surroundings) -> Exit {
+    match report::write_atomic(&directory.join(name), bytes) {
+        Ok(()) => Exit::Valid,
+        Err(error) => {
+            let missing = Error::new(Exit::NotWritten, format!("`{name}` is missing")).caused_by(error);
+            world.note(&missing.message());
+            Exit::NotWritten
+        }
+    }
+}
+
 /// Folds the runs, writes what is derived from them, prints the table.
 fn conclude(directory: &Path, file: &LadderFile, world: &mut Surroundings) -> Result<Exit, Error> {
     // A run that ended before its load has no directory.
     let runs = file.runs.iter().filter_map(|run| run_file(&directory.join(run)).ok()).collect();
     let ladder = Ladder::of(&file.ladder_id, &file.version, file.planned, file.stopped.clone(), runs);
-    let own = serde_json::to_vec_pretty(file)
-        .map_err(|error| Error::new(Exit::NotWritten, "cannot put the ladder into JSON").caused_by(error))?;
-    let files = [
-        (input::LADDER, own),
+    let derived = [
         ("ladder.csv", report::ladder_csv(&ladder)),
         ("report.html", report::ladder_html(&ladder).into_bytes()),
     ];
-    let mut exit = Exit::Valid;
-    for (name, bytes) in files {
-        if let Err(error) = report::write_atomic(&directory.join(name), &bytes) {
-            world.note(
-                &Error::new(Exit::NotWritten, format!("`{name}` is missing")).caused_by(error).message(),
-            );
-            exit = Exit::NotWritten;
-        }
+    let mut exit = keep(directory, file, world);
+    for (name, bytes) in derived {
+        exit = worse(exit, write(directory, name, &bytes, world));
     }
     let style = if world.colour { Style::Colour } else { Style::Plain };
     let place = directory.join("report.html");

@@ -63,7 +63,7 @@ pub(super) async fn run(
     afterwards: Afterwards,
     world: &mut Surroundings,
 ) -> Result<Exit, Error> {
-    let Begun { started, clock, run_id } = begun;
+    let Begun { started, clock, run_id, beside } = begun;
     let salt = plan.salt.as_ref().map(|salt| salt_text(salt, &run_id));
     lengths::check(plan, &dataset, salt_tokens(salt.as_deref(), &dataset.counter), reached.max_model_len)?;
     dataset.requests = salted(dataset.requests, salt.as_deref(), &dataset.counter);
@@ -97,7 +97,7 @@ pub(super) async fn run(
     let by_turns = reached.direct.as_ref().filter(|direct| direct.by_turns);
     manifest.comparison =
         by_turns.map(|_| Comparison { proxy: Direct::proxy_name(reached.addresses[0]), proxy_cpu_s: None });
-    manifest.sent_before = earlier::same_prompts(&plan.output_dir, &manifest);
+    manifest.sent_before = earlier::same_prompts(beside.as_deref().unwrap_or(&plan.output_dir), &manifest);
     let directory = RunDirectory::create(&plan.output_dir, &manifest, &recorder)?;
     announce(plan, &manifest, directory.path(), world);
     let throttled_before = input::throttled_periods();

@@ -130,14 +130,26 @@ pub(super) fn notes(table: &Table) -> Vec<String> {
         );
     }
     for (nth, side) in table.sides.iter().enumerate() {
-        let mut few: Vec<&str> = side.runs.iter().flat_map(|run| &run.too_few).map(String::as_str).collect();
-        few.dedup();
-        if !few.is_empty() {
-            notes.push(format!("{}: too few values for {}.", letter(nth), few.join("; ")));
-        }
+        notes.extend(too_few(&side.runs, nth));
         notes.extend(outliers(table, nth));
     }
     notes
+}
+
+/// Percentiles that a side has too few values for: `A: too few values (200; it takes 299) for TTFT p99, TPOT p99.`
+fn too_few(runs: &[ComparedRun], nth: usize) -> Vec<String> {
+    let mut groups: Vec<((usize, usize), Vec<&str>)> = Vec::new();
+    for few in runs.iter().flat_map(|run| &run.too_few) {
+        match groups.iter_mut().find(|(counts, _)| *counts == (few.count, few.needs)) {
+            Some((_, names)) if names.contains(&few.name.as_str()) => {}
+            Some((_, names)) => names.push(&few.name),
+            None => groups.push(((few.count, few.needs), vec![&few.name])),
+        }
+    }
+    let words = |((count, needs), names): &((usize, usize), Vec<&str>)| {
+        format!("{}: too few values ({count}; it takes {needs}) for {}.", letter(nth), names.join(", "))
+    };
+    groups.iter().map(words).collect()
 }
 
 /// Runs that lie far from the others of their side.

@@ -13,7 +13,7 @@ mod vllm;
 
 pub use compare::compare_console;
 pub use ladder::ladder_console;
-pub(super) use ladder::{conclusions, rate_word};
+pub(super) use ladder::{conclusions, failed_words, rate_word};
 pub use strict::strict_block;
 pub use vllm::vllm_block;
 

@@ -34,8 +34,19 @@ pub struct ComparedRun {
     pub standing: Standing,
     /// Its numbers, by both definitions where it has both.
     pub quantities: Vec<Quantity>,
-    /// Percentiles that too few values back: what stands for them.
-    pub too_few: Vec<String>,
+    /// Percentiles that too few values back, and that are missing.
+    pub too_few: Vec<TooFew>,
+}
+
+/// A percentile that too few values back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TooFew {
+    /// Such as `TTFT p99`.
+    pub name: String,
+    /// Values that there are.
+    pub count: usize,
+    /// Values that it takes.
+    pub needs: usize,
 }
 
 /// Whether the numbers of a run count, and how its requests went.

@@ -1,5 +1,5 @@
-use super::Interval;
 use super::within::{mean_interval, quantile_interval};
+use super::{Interval, TooFew};
 use crate::measure::{AccuracyResult, BatchResult, Better, Definition, Distribution, Metric};
 
 /// One number of a run.
@@ -131,7 +131,7 @@ impl Quantity {
         definition: Definition,
         values: &Distribution,
         requests: &[Vec<f64>],
-    ) -> (Vec<Self>, Vec<String>) {
+    ) -> (Vec<Self>, Vec<TooFew>) {
         let mut sorted: Vec<f64> = requests.iter().flatten().copied().collect();
         sorted.sort_unstable_by(f64::total_cmp);
         let mean = Self::latency(metric, "mean", definition, values.mean);
@@ -141,10 +141,11 @@ impl Quantity {
             let found = if p == 50.0 { values.median } else { values.value(p) };
             let few = values.percentile(p).filter(|percentile| !percentile.enough(values.count));
             if let Some(percentile) = few.filter(|_| 0 < values.count) {
-                too_few.push(format!(
-                    "{} {statistic}: {} values, needs {}",
-                    metric.short, values.count, percentile.needs
-                ));
+                too_few.push(TooFew {
+                    name: format!("{} {statistic}", metric.short),
+                    count: values.count,
+                    needs: percentile.needs,
+                });
             }
             let quantity = Self::latency(metric, statistic, definition, found.filter(|_| few.is_none()));
             let interval = quantity.value.and_then(|_| quantile_interval(requests, &sorted, p / 100.0));

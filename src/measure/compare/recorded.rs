@@ -3,7 +3,7 @@
 use super::facts::Told;
 use super::quantity::{GOOD, OUTPUT, Quantity, REQUESTS, TOTAL};
 use super::within::rate_interval;
-use super::{ComparedRun, Interval, Standing};
+use super::{ComparedRun, Interval, Standing, TooFew};
 use crate::measure::{
     Definition, METRICS, Metric, RequestRecord, Run, State, Summary, View, VllmNeeds, Warning,
 };
@@ -24,11 +24,10 @@ impl ComparedRun {
             quantities.extend(throughputs(run, summary.view(definition), definition));
             let (latencies, few) = latencies(run, summary.view(definition), definition);
             quantities.extend(latencies);
-            too_few.extend(few);
+            too_few.extend(few.into_iter().filter(|_| definition == Definition::Strict));
         }
         quantities.extend(summary.batches.iter().flat_map(Quantity::of_batch));
         quantities.extend(run.accuracy.iter().flat_map(Quantity::of_accuracy));
-        too_few.dedup();
         Self {
             name: name.to_owned(),
             facts: told.facts(),
@@ -91,7 +90,7 @@ fn span(run: &Run, definition: Definition) -> Option<Interval> {
     }
 }
 
-fn latencies(run: &Run, view: &View, definition: Definition) -> (Vec<Quantity>, Vec<String>) {
+fn latencies(run: &Run, view: &View, definition: Definition) -> (Vec<Quantity>, Vec<TooFew>) {
     let mut sent: Vec<&RequestRecord> = run.main().collect();
     sent.sort_by_key(|record| record.sent.unwrap_or(record.scheduled));
     let (mut quantities, mut too_few) = (Vec::new(), Vec::new());
@@ -101,13 +100,17 @@ fn latencies(run: &Run, view: &View, definition: Definition) -> (Vec<Quantity>, 
             sent.iter().map(|record| metric.collect([*record], definition)).collect();
         let (of_metric, few) = Quantity::latencies(metric, definition, values, &requests);
         quantities.extend(of_metric);
-        too_few.extend(few);
+        too_few.extend(few.into_iter().filter(|_| is_from_send(metric)));
     }
     (quantities, too_few)
 }
 
-/// What the server does to a request, from the send or from the schedule.
+/// What the server does to a request, from the send.
+fn is_from_send(metric: &Metric) -> bool {
+    metric.vllm.is_some_and(|names| names.needs == VllmNeeds::Nothing)
+}
+
+/// The same, from the send or from the schedule.
 fn is_latency(metric: &Metric) -> bool {
-    let always = |metric: &Metric| metric.vllm.is_some_and(|names| names.needs == VllmNeeds::Nothing);
-    always(metric) || METRICS.iter().any(|other| other.from_schedule == Some(metric.key))
+    is_from_send(metric) || METRICS.iter().any(|other| other.from_schedule == Some(metric.key))
 }

@@ -4,10 +4,10 @@
 use super::facts::{Told, Weight, text};
 use super::quantity::{GOOD, OUTPUT, PERCENTILES, Quantity, REQUESTS, TOTAL};
 use super::within::rate_interval;
-use super::{ComparedRun, Fact, Standing};
+use super::{ComparedRun, Fact, Standing, TooFew};
 use crate::measure::{
-    ClientVerdict, DatasetFacts, Definition, Distribution, Host, METRICS, Metric, Settings, Stamps, State,
-    TargetFacts, Validity, VllmNeeds,
+    ClientVerdict, DatasetFacts, Definition, Distribution, Host, METRICS, Metric, Per, Settings, Stamps,
+    State, TargetFacts, Validity, VllmNeeds,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -178,7 +178,7 @@ impl ResultFile {
     }
 
     /// A metric's statistics: vLLM's own where the file has them, else from its lists.
-    fn latencies(&self, metric: &Metric, ok: usize, requests: &[Answer]) -> (Vec<Quantity>, Vec<String>) {
+    fn latencies(&self, metric: &Metric, ok: usize, requests: &[Answer]) -> (Vec<Quantity>, Vec<TooFew>) {
         let Some(names) = metric.vllm.filter(|names| names.needs == VllmNeeds::Nothing) else {
             return (Vec::new(), Vec::new());
         };
@@ -198,7 +198,7 @@ impl ResultFile {
                 quantity.value = own.filter(|_| backed);
             }
             if own.is_some() && !backed {
-                too_few.push(format!("{} p99: {ok} requests, needs 299", metric.short));
+                too_few.push(TooFew { name: format!("{} p99", metric.short), count: ok, needs: P99_NEEDS });
             }
         }
         (quantities, too_few)
@@ -251,9 +251,12 @@ impl ResultFile {
     }
 }
 
+/// Requests that a p99 takes.
+const P99_NEEDS: usize = 299;
+
 /// Whether so many requests back a p99.
 fn enough(metric: &Metric, ok: usize) -> bool {
-    metric.per == crate::measure::Per::Gap || crate::measure::distribution::values_needed(99.0) <= ok
+    metric.per == Per::Gap || P99_NEEDS <= ok
 }
 
 impl Answer {

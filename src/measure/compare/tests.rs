@@ -125,7 +125,11 @@ fn a_percentile_of_too_few_values_is_missing_and_said_to_be() {
     let table = Table::of(vec![side("a", &[&loaded(120, 60.0)]), side("b", &[&loaded(400, 60.0)])], 0);
     let p99 = row(&table, "ttft", "p99");
     assert!(p99.cells[0].value.is_none() && p99.cells[1].value.is_some() && p99.differences[1].is_none());
-    assert!(table.sides[0].runs[0].too_few.contains(&"TTFT p99: 120 values, needs 299".to_owned()));
+    assert!(table.sides[0].runs[0].too_few.contains(&TooFew {
+        name: "TTFT p99".to_owned(),
+        count: 120,
+        needs: 299
+    }));
 }
 
 /// What `vllm bench serve` 0.30 saves of a run, with its lists or without.

@@ -117,7 +117,7 @@ fn neighbours_that_are_alike_cost_little_coverage() {
         };
         one_each(&(0..2000).map(|_| next()).collect::<Vec<_>>())
     };
-    for (phi, least) in [(0.5, 0.92), (0.9, 0.88)] {
+    for (phi, least) in [(0.5, 0.92), (0.9, 0.92)] {
         let held = coverage(400, |draws| mean_interval(&series(phi, draws)), 0.0);
         assert!((least..=0.99).contains(&held), "φ = {phi}: {held}");
     }
@@ -125,8 +125,8 @@ fn neighbours_that_are_alike_cost_little_coverage() {
 
 #[test]
 fn the_fuller_a_queue_the_less_a_run_knows_of_itself() {
-    // What METRICS.md states of 400 runs of 2000 requests each, by load: how many of a hundred intervals of mean and
-    // median held the truth; how many p99 had an interval at all, and how many of these held it.
+    // What METRICS.md states of 400 runs of 2000 requests each, by load, in percent: intervals of mean and median that held
+    // the truth; p99 that had an interval at all, and those that had one that held it.
     let truth = |load: f64, q: f64| -(1.0 - q).ln() / (1.0 - load);
     let percent = |share: f64| (100.0 * share).round();
     let held = |load: f64| {
@@ -137,8 +137,8 @@ fn the_fuller_a_queue_the_less_a_run_knows_of_itself() {
         let told = |draws: &mut Draws| quantile_of(&queue(draws), 0.99).map(|_| (0.0, 0.0));
         [percent(mean), percent(median), percent(coverage(400, told, 0.0)), percent(p99)]
     };
-    assert_eq!(held(0.5), [92.0, 94.0, 0.0, 35.0]);
-    assert_eq!(held(0.8), [83.0, 93.0, 0.0, 0.0]);
-    assert_eq!(held(0.9), [65.0, 82.0, 0.0, 0.0]);
+    assert_eq!(held(0.5), [92.0, 94.0, 43.0, 35.0]);
+    assert_eq!(held(0.8), [83.0, 93.0, 4.0, 0.0]);
+    assert_eq!(held(0.9), [65.0, 82.0, 1.0, 0.0]);
     assert_eq!(held(0.95), [40.0, 60.0, 0.0, 0.0]);
 }

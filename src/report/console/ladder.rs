@@ -32,8 +32,15 @@ pub(in super::super) fn rate_word(rung: &Rung) -> String {
 fn line(rung: &Rung, run: &RunFile, style: Style) -> String {
     let word = run.standing_word();
     let paint = if word == "VALID" { Paint::Green } else { Paint::Red };
+    let failed = failed_words(run);
     let cells: String = COLUMNS.iter().map(|column| format!("{:>9}", number(column.value_of(run)))).collect();
-    format!("{:<6}{cells} {}\n", rate_word(rung), style.paint(paint, word))
+    format!("{:<6}{cells} {}{failed}\n", rate_word(rung), style.paint(paint, word))
+}
+
+/// `, 3 failed` of a run in which some did.
+pub(in super::super) fn failed_words(run: &RunFile) -> String {
+    let failed = run.summary.as_ref().map_or(0, |summary| summary.counts.failed);
+    if failed == 0 { String::new() } else { format!(", {failed} failed") }
 }
 
 /// Mean and interval, or range, of the runs of one rate.

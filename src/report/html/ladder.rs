@@ -1,5 +1,5 @@
 use super::super::chart::{BLUE, GREEN, LineChart, ORANGE, Series};
-use super::super::console::{conclusions, rate_word};
+use super::super::console::{conclusions, failed_words, rate_word};
 use super::super::text::{bare, counted, number, plain};
 use super::charts::{figure, gallery};
 use super::markup::{Align, Html, note, paragraph, table};
@@ -114,7 +114,7 @@ fn row(rung: &Rung, run: &RunFile) -> Vec<Html> {
         .text(&rate_word(rung))
         .raw("</a>");
     let seed = Html::of(&run.manifest.settings.seed.to_string());
-    let mut cells = vec![link, seed, Html::of(run.standing_word())];
+    let mut cells = vec![link, seed, Html::of(&format!("{}{}", run.standing_word(), failed_words(run)))];
     cells.extend(COLUMNS.iter().map(|column| Html::of(&number(column.value_of(run)))));
     cells
 }
