@@ -230,6 +230,10 @@ fn read(directory: &Path) -> Result<Option<LadderFile>, Error> {
             .help("name the directory of a run or a ladder")
     };
     let file: LadderFile = serde_json::from_slice(&bytes).map_err(broken)?;
+    if file.schema != SCHEMA {
+        let what = format!("`{}` has a ladder of schema {}", directory.display(), file.schema);
+        return Err(Error::new(Exit::Usage, what).help(format!("this pdbench reads schema {SCHEMA}")));
+    }
     // Names lead nowhere but below.
     let harmless = |run: &String| Path::new(run).components().count() == 1 && !run.starts_with('.');
     Ok(Some(LadderFile { runs: file.runs.into_iter().filter(harmless).collect(), ..file }))

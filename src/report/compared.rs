@@ -69,7 +69,8 @@ pub(super) fn range_words(difference: &Difference) -> Option<&'static str> {
 
 /// A run's verdict and how its requests went.
 pub(super) fn standing_words(run: &ComparedRun) -> String {
-    let Standing { valid, reasons, interrupted, unstable, client, ok, failed, summary_only } = &run.standing;
+    let Standing { valid, reasons, interrupted, unstable, client, ok, failed, simulated, summary_only } =
+        &run.standing;
     let mut words = match valid {
         Some(true) => "VALID".to_owned(),
         Some(false) => format!("INVALID ({})", plain(&reasons.join("; "))),
@@ -84,6 +85,9 @@ pub(super) fn standing_words(run: &ComparedRun) -> String {
     words += &format!(", {ok} ok");
     words += &failed.map_or(String::new(), |failed| format!(", {failed} failed"));
     words += &client.map_or(String::new(), |client| format!(", client {}", client.word()));
+    if *simulated {
+        words += ", simulated";
+    }
     if *summary_only {
         words += ", a summary alone: no intervals";
     }

@@ -51,9 +51,10 @@ async fn a_disaggregated_cluster_against_an_aggregated_one_is_the_golden_table()
     let pd_ran = serve(pd.path(), &format!("--sim 1p1d {LOAD}")).await;
     let mixed_ran = serve(mixed.path(), &format!("--sim 2m {LOAD}")).await;
     let (csv, page) = (pd.path().join("compared.csv"), pd.path().join("compared.html"));
-    let (csv_name, page_name) = (csv.display().to_string(), page.display().to_string());
-    let words = [&directory(&mixed_ran), &directory(&pd_ran), "--csv", &csv_name, "--html", &page_name]
-        .map(|word: &str| word);
+    let words =
+        [directory(&mixed_ran), directory(&pd_ran), csv.display().to_string(), page.display().to_string()];
+    let [mixed_run, pd_run, csv_name, page_name] = words.each_ref().map(String::as_str);
+    let words = [mixed_run, pd_run, "--csv", csv_name, "--html", page_name];
     let (exit, stdout, stderr) = compare(&words, &[&pd, &mixed]).await;
     assert_eq!((exit, stderr.as_str()), (Exit::Valid, ""));
     golden("compare-pd.txt", &stdout);
@@ -105,7 +106,7 @@ async fn a_result_file_is_compared_with_the_run_that_wrote_it() {
         assert_eq!(exit, Exit::Valid, "{stderr}");
         assert!(stdout.contains("By the definitions of `vllm bench serve`"), "{stdout}");
         let ttft = stdout.lines().find(|line| line.contains("TTFT p50")).unwrap();
-        assert_eq!((ttft.contains("+0.0"), ttft.contains("none found")), (true, judged), "{ttft}");
+        assert_eq!((ttft.contains(" 0.00 "), ttft.contains("none found")), (true, judged), "{ttft}");
         assert_eq!(stdout.contains("a summary alone"), !judged, "{stdout}");
     }
 }
@@ -143,12 +144,13 @@ async fn what_cannot_be_compared_is_refused_with_what_to_do() {
     let text = place.path().join("text.json");
     std::fs::write(&text, "{\"a\": 1}").unwrap();
     let text = text.display().to_string();
+    let (run, ladder, text) = (run.as_str(), ladder.as_str(), text.as_str());
     for (words, says) in [
-        (vec![run.as_str()], "one run alone has nothing to be compared with"),
-        (vec![&run, "nowhere"], "cannot read a result from `nowhere`"),
-        (vec![&run, &text], "it has no number `completed`"),
-        (vec![&run, &ladder], "holds runs at several rates"),
-        (vec![&run, ","], "`,` names no run"),
+        (vec![run], "one run alone has nothing to be compared with"),
+        (vec![run, "nowhere"], "cannot read a result from `nowhere`"),
+        (vec![run, text], "it has no number `completed`"),
+        (vec![run, ladder], "holds runs at several rates"),
+        (vec![run, ","], "`,` names no run"),
     ] {
         let (exit, _, stderr) = compare(&words, &[]).await;
         assert_eq!(exit, Exit::Usage, "{stderr}");

@@ -1,4 +1,4 @@
-use crate::measure::{DatasetFacts, Host, Manifest, Settings, Stamps, State, TargetFacts};
+use crate::measure::{AccuracyFacts, DatasetFacts, Host, Manifest, Settings, Stamps, State, TargetFacts};
 use serde_json::{Map, Value};
 
 /// A setting under which a run's numbers came about.
@@ -66,7 +66,7 @@ impl<'a> Told<'a> {
             target: Some(&manifest.target),
             dataset: Some(&manifest.dataset),
             simulator: manifest.simulator.as_ref(),
-            task: manifest.accuracy.as_ref().map(|facts| facts.key.chars().take(12).collect()),
+            task: manifest.accuracy.as_ref().map(task),
             prompt_tokens: None,
             output_tokens: None,
         }
@@ -106,7 +106,7 @@ impl<'a> Told<'a> {
             text("simulated", target.map(|target| yes_or_no(target.simulated))),
         ];
         if let Some(task) = &self.task {
-            facts.push(text("task and deployment (key)", Some(task.clone())));
+            facts.push(text("task", Some(task.clone())));
         }
         facts
     }
@@ -183,6 +183,11 @@ impl Weight {
             Weight::Compared => "compared",
         }
     }
+}
+
+fn task(facts: &AccuracyFacts) -> String {
+    let name = facts.task.get("task").map_or(String::new(), plain_value);
+    format!("{name}, {} examples, {} questions as {}", facts.num_fewshot, facts.questions, facts.form)
 }
 
 fn request_rate(settings: &Settings) -> String {

@@ -66,6 +66,8 @@ pub struct Standing {
     pub ok: usize,
     /// Failures, where they are told.
     pub failed: Option<usize>,
+    /// The answers came from a simulator of ours.
+    pub simulated: bool,
     /// Only a summary was there: no number has an interval.
     pub summary_only: bool,
 }

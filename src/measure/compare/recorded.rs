@@ -47,6 +47,7 @@ fn standing(run: &Run, summary: &Summary) -> Standing {
         client: Some(summary.client.state),
         ok: summary.counts.ok,
         failed: Some(summary.counts.failed),
+        simulated: run.manifest.target.simulated,
         summary_only: run.records.is_empty(),
     }
 }

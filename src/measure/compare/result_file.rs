@@ -30,6 +30,7 @@ pub enum ResultFileError {
 /// What a file of pdbench's has beside vLLM's keys.
 #[derive(Deserialize)]
 struct Own {
+    simulated: bool,
     validity: Validity,
     client: ClientVerdict,
     manifest: Map<String, Value>,
@@ -73,6 +74,7 @@ impl ComparedRun {
             client: own.as_ref().map(|own| own.client.state),
             ok,
             failed,
+            simulated: own.as_ref().is_some_and(|own| own.simulated),
             summary_only: requests.is_empty(),
             ..Standing::default()
         };

@@ -75,7 +75,7 @@ fn against(table: &Table, nth: usize, style: Style) -> String {
     let (from, to) = (letter(table.baseline), letter(nth));
     let head = format!("{to} against {from}");
     let minus = format!("{to}-{from}");
-    let head = format!("{head:<15}{from:>9}{to:>9}{minus:>8}{:>8}{:>17} {}", "%", "95 %, in %", "difference");
+    let head = format!("{head:<17}{from:>8}{to:>8}{minus:>8}{:>8}{:>17} {}", "%", "95 %, in %", "difference");
     let mut text = format!("\n{}\n", style.paint(Paint::Bold, &head));
     let mut before = None;
     for row in &table.rows {
@@ -92,20 +92,7 @@ fn line(table: &Table, row: &Row, nth: usize, style: Style) -> String {
     let (from, to) = (row.cells[table.baseline].value, row.cells[nth].value);
     let places = decimals(from.into_iter().chain(to).reduce(f64::max));
     let difference = row.differences[nth].as_ref();
-    let signed = |value: Option<f64>, places: usize| {
-        value.map_or(MISSING.to_owned(), |value| format!("{value:+.places$}"))
-    };
-    let percent = |share: f64| 100.0 * share;
-    let interval = difference.and_then(Difference::relative_interval);
-    let interval = match (difference.and_then(range_words), interval) {
-        (Some(words), _) => words.to_owned(),
-        (None, Some((low, high))) => {
-            let (low, high) = (percent(low), percent(high));
-            let places = usize::from(low.abs().max(high.abs()) < 100.0);
-            format!("[{low:+.places$}, {high:+.places$}]")
-        }
-        (None, None) => MISSING.to_owned(),
-    };
+    let interval = difference.and_then(interval_words).unwrap_or(MISSING.to_owned());
     let words = difference.and_then(|difference| finding_words(difference, row.what.better));
     let words = words.unwrap_or(MISSING.to_owned()).replace("no difference found", "none found");
     let paint = difference.and_then(|difference| difference.is_better(row.what.better));
@@ -114,14 +101,33 @@ fn line(table: &Table, row: &Row, nth: usize, style: Style) -> String {
         Some(false) => style.paint(Paint::Red, &words),
         None => words,
     };
-    let relative = difference.and_then(|difference| difference.relative).map(percent);
+    let relative = difference.and_then(|difference| difference.relative).map(|share| 100.0 * share);
     let relative_places = usize::from(relative.is_none_or(|relative| relative.abs() < 1000.0));
     format!(
-        "  {:<13}{:>9}{:>9}{:>8}{:>8}{interval:>17} {words}\n",
+        "  {:<15}{:>8}{:>8}{:>8}{:>8}{interval:>17} {words}\n",
         row_name(table, row),
         fixed(from, places),
         fixed(to, places),
         signed(difference.map(|difference| difference.absolute), places),
         signed(relative, relative_places),
     )
+}
+
+/// The interval in percent of the baseline, or whether ranges meet.
+fn interval_words(difference: &Difference) -> Option<String> {
+    let in_percent = |(low, high): (f64, f64)| {
+        let (low, high) = (100.0 * low, 100.0 * high);
+        let places = usize::from(low.abs().max(high.abs()) < 100.0);
+        format!("[{low:+.places$}, {high:+.places$}]")
+    };
+    range_words(difference).map(str::to_owned).or_else(|| difference.relative_interval().map(in_percent))
+}
+
+/// A number with its sign, but for one that is shown as 0.
+fn signed(value: Option<f64>, places: usize) -> String {
+    let Some(value) = value else { return MISSING.to_owned() };
+    match format!("{:.places$}", value.abs()) {
+        zero if zero.chars().all(|c| c == '0' || c == '.') => zero,
+        other => format!("{}{other}", if value < 0.0 { '-' } else { '+' }),
+    }
 }

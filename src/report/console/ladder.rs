@@ -71,6 +71,9 @@ pub(in super::super) fn conclusions(ladder: &Ladder) -> Vec<String> {
         words.push(format!("STOPPED after {done} of {}: {}.", counted(ladder.planned, "run"), plain(why)));
     }
     words.extend(stability(ladder));
+    if ladder.runs().any(|run| run.manifest.target.simulated) {
+        words.push("SIMULATED: no real model, no real hardware.".to_owned());
+    }
     match ladder.within_objectives() {
         Some(Some(rate)) => words.push(format!(
             "At least {:.0} % of the requests keep the objectives up to {} req/s.",

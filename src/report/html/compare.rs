@@ -2,7 +2,7 @@ use super::super::chart::{BLUE, GREEN, Interval, IntervalChart, Marker, ORANGE};
 use super::super::compared::{
     finding_words, heading, letter, notes, range_words, row_name, standing_words, weight_words,
 };
-use super::super::text::{MISSING, counted, decimals, fixed, plain};
+use super::super::text::{MISSING, decimals, fixed, plain};
 use super::charts::{figure, gallery};
 use super::markup::{Align, Html, note, table as markup_table};
 use super::{Document, Section};
@@ -11,9 +11,9 @@ use crate::measure::compare::{DifferingFact, Row, Table};
 /// The comparison as a page of its own.
 pub fn compare_html(table: &Table, version: &str) -> String {
     let sections = vec![runs(table), settings(table), numbers(table), how_to_read(table)];
-    let title = format!("{} compared", counted(table.sides.len(), "deployment"));
+    let title = "Runs side by side";
     let mut head = Html::new();
-    head.raw("<p class=\"eyebrow\"><span>pdbench compare</span></p>\n<h1>").text(&title).raw("</h1>\n");
+    head.raw("<p class=\"eyebrow\"><span>pdbench compare</span></p>\n<h1>").text(title).raw("</h1>\n");
     let footer = format!("Made by {version}.");
     Document { title: &format!("{title} · pdbench"), head, sections, footer: &footer, data: None }.page()
 }
