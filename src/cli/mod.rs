@@ -3,6 +3,7 @@
 //! Deliberately absent: doing anything.
 
 mod accuracy;
+mod compare;
 mod dataset;
 mod proxy;
 mod report;
@@ -32,6 +33,7 @@ enum Verb {
     Proxy(Box<proxy::ProxyArgs>),
     Dataset(dataset::DatasetArgs),
     Report(report::ReportArgs),
+    Compare(compare::CompareArgs),
 }
 
 /// What a command line comes to.
@@ -72,6 +74,7 @@ pub fn parse(arguments: &[String], outside: &Outside<'_>) -> Result<Parsed, Erro
         Verb::Proxy(arguments) => Plan::Proxy(arguments.plan()?),
         Verb::Dataset(arguments) => Plan::Dataset(arguments.plan(outside)?),
         Verb::Report(arguments) => Plan::Report(arguments.plan()),
+        Verb::Compare(arguments) => Plan::Compare(arguments.plan()),
     })))
 }
 

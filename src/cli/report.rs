@@ -9,7 +9,7 @@ use std::path::PathBuf;
     of a run again, from its run.json and records.jsonl, and prints the result. A run that was killed is recovered as far as its journal goes."
 )]
 pub(super) struct ReportArgs {
-    /// The run's directory, such as reports/20260101-120000-serve-1a2b
+    /// The run's directory, such as reports/20260101-120000-serve-1a2b, or that of a ladder of runs
     directory: PathBuf,
     /// Accepted and not needed: a run that did not come to its end is always recovered
     #[arg(long)]

@@ -134,7 +134,7 @@ pub(super) async fn accuracy(mut plan: AccuracyPlan, world: &mut Surroundings) -
         report
     });
     let ended = load.finish().await;
-    for reached in [Some(reached), against].into_iter().flatten() {
+    for mut reached in [Some(reached), against].into_iter().flatten() {
         manifest.broken.extend(reached.end_embedded().await);
     }
     let ran = ran.and_then(|report| ended.map(|()| report).map_err(ended_early));

@@ -19,6 +19,7 @@ pub(super) fn learn(plan: &mut Plan) -> Result<(), Error> {
     match plan {
         Plan::Sim(sim) => sim.learn(),
         Plan::Serve(serve) => of(&mut serve.target),
+        Plan::Ladder(ladder) => of(&mut ladder.serve.target),
         Plan::Repeat(repeat) => of(&mut repeat.serve.target),
         Plan::Accuracy(accuracy) => {
             of(&mut accuracy.serve.target)?;

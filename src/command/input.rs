@@ -136,15 +136,46 @@ pub(super) fn create(path: &Path, what: &str) -> Result<Box<dyn io::Write + Send
     Ok(Box::new(io::BufWriter::new(file)))
 }
 
+/// What says that a directory holds the runs of a ladder.
+pub(super) const LADDER: &str = "ladder.json";
+
+/// A ladder's own file; `None` where the directory is none of a ladder.
+pub(super) fn ladder_file(directory: &Path) -> Result<Option<Vec<u8>>, Error> {
+    let path = directory.join(LADDER);
+    path.is_file().then(|| read(&path, "a ladder")).transpose()
+}
+
+/// Whether there is something of this name.
+pub(super) fn is_there(path: &Path) -> bool {
+    path.exists()
+}
+
+/// The two files of a run: its manifest, and its journal where that is left; `None` for what is no directory.
+pub(super) fn run_of(path: &Path) -> Result<Option<(Vec<u8>, Option<Vec<u8>>)>, Error> {
+    if !path.is_dir() {
+        return Ok(None);
+    }
+    let journal = path.join("records.jsonl");
+    let journal = journal.is_file().then(|| read(&journal, "records")).transpose()?;
+    Ok(Some((read(&path.join("run.json"), "a run")?, journal)))
+}
+
 /// Runs beside a new one beyond which none is looked at: reading them would hold up the start.
 const MOST_RUNS: usize = 1000;
 /// Longest `run.json` that is looked at; in-flight samples can make one long.
 const LONGEST_RUN_FILE: u64 = 4 << 20;
 
-/// The content of each `run.json` one level below `output_dir`; of none where there are too many.
+/// The content of each `run.json` one level below `output_dir`, and below the ladders there; of none where there are too
+/// many.
 pub(super) fn run_files(output_dir: &Path) -> impl Iterator<Item = Vec<u8>> {
-    let entries = fs::read_dir(output_dir).into_iter().flatten().filter_map(Result::ok);
-    let mut paths: Vec<_> = entries.take(MOST_RUNS + 1).map(|entry| entry.path().join("run.json")).collect();
+    let below = |directory: &Path| {
+        let entries = fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
+        entries.take(MOST_RUNS + 1).map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    let runs = below(output_dir);
+    let ladders = runs.iter().filter(|path| path.join(LADDER).is_file()).flat_map(|ladder| below(ladder));
+    let runs: Vec<_> = runs.iter().cloned().chain(ladders).take(MOST_RUNS + 1).collect();
+    let mut paths: Vec<_> = runs.into_iter().map(|path| path.join("run.json")).collect();
     if MOST_RUNS < paths.len() {
         paths.clear();
     }

@@ -3,9 +3,11 @@
 
 mod accuracy;
 mod answers;
+mod begun;
 mod cache;
 mod child;
 mod client;
+mod compare;
 mod dataset;
 mod direct;
 mod earlier;
@@ -13,6 +15,7 @@ mod embedded;
 mod ending;
 mod error;
 mod input;
+mod ladder;
 mod lengths;
 mod manifest;
 mod observe;
@@ -38,13 +41,16 @@ pub use accuracy::sources::{PUBLISHED, Published};
 pub use accuracy::{AccuracyPlan, Baseline, Paths, PromptFormat};
 pub use answers::AnswersPlan;
 pub use cache::{CachePlan, Errand, FetchPlan, Way};
+pub use compare::ComparePlan;
 pub use error::{Error, Exit};
 pub(crate) use input::key_file;
+pub use ladder::{LadderPlan, LadderPrompts};
 pub use observe::WatchPlan;
 pub use plan::{
-    DatasetPlan, DirectPlan, Instance, Plan, ProbePrompt, ProxyPlan, RepeatPlan, RepeatWay, ReportPlan,
-    ResultPlan, Salt, SelftestPlan, ServePlan, SimPlan, TargetPlan, TokenizerPlan, TrustPlan, WarmupPrompts,
+    DatasetPlan, DirectPlan, Instance, Plan, ProbePrompt, ProxyPlan, RepeatPlan, RepeatWay, ResultPlan, Salt,
+    SelftestPlan, ServePlan, SimPlan, TargetPlan, TokenizerPlan, TrustPlan, WarmupPrompts,
 };
+pub use remake::ReportPlan;
 pub use surroundings::{Environment, Interrupt, InterruptedBy, Resolver, Resolving, Surroundings};
 
 /// Does what was asked for. Inside a `current_thread` tokio runtime.
@@ -55,6 +61,7 @@ pub async fn run(mut plan: Plan, world: &mut Surroundings) -> Result<Exit, Error
     answers::learn(&mut plan)?;
     match plan {
         Plan::Serve(plan) => serve::serve(plan, world).await,
+        Plan::Ladder(plan) => ladder::ladder(*plan, world).await,
         Plan::Repeat(plan) => repeat::repeat(*plan, world).await,
         Plan::Accuracy(plan) => accuracy::accuracy(*plan, world).await,
         Plan::Sim(plan) => sim::serve_sim(plan, world).await,
@@ -62,5 +69,6 @@ pub async fn run(mut plan: Plan, world: &mut Surroundings) -> Result<Exit, Error
         Plan::Proxy(plan) => proxy::serve_proxy(plan, world).await,
         Plan::Dataset(plan) => cache::dataset(plan, world).await,
         Plan::Report(plan) => remake::remake(&plan, world),
+        Plan::Compare(plan) => compare::compare(&plan, world),
     }
 }

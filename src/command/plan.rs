@@ -1,4 +1,4 @@
-use super::{AccuracyPlan, AnswersPlan, CachePlan, WatchPlan};
+use super::{AccuracyPlan, AnswersPlan, CachePlan, ComparePlan, LadderPlan, ReportPlan, WatchPlan};
 use crate::cluster::{Node, Role};
 use crate::load::{KeepText, ReadLimits, Timeouts};
 use crate::measure::{Detail, Prompts, Slo};
@@ -20,6 +20,8 @@ use std::time::Duration;
 pub enum Plan {
     /// Load a target and report.
     Serve(ServePlan),
+    /// Load a target several times, and report.
+    Ladder(Box<LadderPlan>),
     /// Hold batches of equal decode requests in flight, and report.
     Repeat(Box<RepeatPlan>),
     /// Ask a task's questions and score the answers.
@@ -34,6 +36,8 @@ pub enum Plan {
     Dataset(CachePlan),
     /// Make the derived files of a run again.
     Report(ReportPlan),
+    /// Put runs side by side.
+    Compare(ComparePlan),
 }
 
 /// What `selftest` was asked to do.
@@ -387,11 +391,4 @@ pub struct ProxyPlan {
     pub admin_key_file: Option<PathBuf>,
     /// What to say of what was typed.
     pub notes: Vec<String>,
-}
-
-/// What `report` was asked to do.
-#[derive(Debug)]
-pub struct ReportPlan {
-    /// The run's directory.
-    pub directory: PathBuf,
 }

@@ -3,14 +3,24 @@
 use super::accuracy::judged;
 use super::manifest::{recover_span, who_stamped};
 use super::recorder::{OBSERVATIONS, write_results};
-use super::{Error, Exit, ReportPlan, Surroundings, input};
+use super::{Error, Exit, Surroundings, input, ladder};
 use crate::measure::{Observation, Run, State, shared};
 use crate::report::{self, ReadBack, Reported, Style};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// What `report` was asked to do.
+#[derive(Debug)]
+pub struct ReportPlan {
+    /// The directory of a run or a ladder.
+    pub directory: PathBuf,
+}
 
 /// Reads a run back and writes everything that is derived from it.
 pub(super) fn remake(plan: &ReportPlan, world: &mut Surroundings) -> Result<Exit, Error> {
     let directory = &plan.directory;
+    if let Some(exit) = ladder::remake(directory, world)? {
+        return Ok(exit);
+    }
     let broken = |name: &str| {
         Error::new(Exit::Usage, format!("cannot use `{}`", directory.join(name).display()))
             .help("name the directory of a run, such as reports/<date>-<time>-serve-<4 digits>")

@@ -1,17 +1,18 @@
 //! `pdbench serve`: loads a target, measures, reports.
 
+use super::begun::{Afterwards, Begun, check_places};
 use super::client::Client;
-use super::dataset::Making;
+use super::dataset::{Dataset, Making};
 use super::direct::{self, Direct};
 use super::embedded::{self, Bound, Embedded};
 use super::ending::{Closing, ended_early, finish};
-use super::manifest::{Known, manifest, run_id};
+use super::manifest::{Known, manifest};
 use super::passes::{passes, run_passes, warm_up};
 use super::preflight::{self, Connections};
 use super::recorder::{Recorder, RunDirectory};
 use super::requests::{salt_text, salt_tokens, salted};
 use super::{DirectPlan, Error, Exit, Instance, ServePlan, SimPlan, Surroundings, TargetPlan};
-use super::{earlier, input, lengths, observe, result_file, secrets};
+use super::{earlier, input, lengths, observe, secrets};
 use crate::cluster::Role;
 use crate::load::{Live, Load, LoadConfig, Pacing, Place};
 use crate::measure::{Comparison, Manifest, Stamps};
@@ -44,44 +45,40 @@ pub(super) struct Reached {
 
 /// Runs a whole benchmark and prints its result.
 pub(super) async fn serve(plan: ServePlan, world: &mut Surroundings) -> Result<Exit, Error> {
-    let started = (world.wall_clock)();
-    let clock = Clock::start();
-    let run_id = run_id("serve", &started, &world.run_id_suffix);
-    let making = Making::start(&plan, started.datetime(), world)?;
-    report::probe_writable(&plan.output_dir).map_err(|error| {
-        Error::new(Exit::NotWritten, "the results would have no place")
-            .caused_by(error)
-            .help("name a writable directory with --output-dir")
-    })?;
-    plan.result.as_ref().map_or(Ok(()), result_file::check)?;
-    let reached = reach_or_stop(&plan, &started, clock, world).await;
+    let begun = Begun::now("serve", world);
+    let making = Making::start(&plan, begun.started.datetime(), world)?;
+    check_places(&plan)?;
+    let reached = reach_or_stop(&plan, &begun.started, begun.clock, world).await;
     // A fault of the dataset is said first: it is there with any target.
-    let mut dataset = making.finish(world)?;
-    let reached = reached?;
+    let dataset = making.finish(world)?;
+    run(&plan, begun, dataset, &mut reached?, Afterwards::End, world).await
+}
+
+/// Loads a target that has been reached, from the probe to the files.
+pub(super) async fn run(
+    plan: &ServePlan,
+    begun: Begun,
+    mut dataset: Dataset,
+    reached: &mut Reached,
+    afterwards: Afterwards,
+    world: &mut Surroundings,
+) -> Result<Exit, Error> {
+    let Begun { started, clock, run_id, beside } = begun;
     let salt = plan.salt.as_ref().map(|salt| salt_text(salt, &run_id));
-    lengths::check(&plan, &dataset, salt_tokens(salt.as_deref(), &dataset.counter), reached.max_model_len)?;
+    lengths::check(plan, &dataset, salt_tokens(salt.as_deref(), &dataset.counter), reached.max_model_len)?;
     dataset.requests = salted(dataset.requests, salt.as_deref(), &dataset.counter);
-    raise_descriptor_limit(&plan, dataset.requests.len(), world)?;
+    raise_descriptor_limit(plan, dataset.requests.len(), world)?;
     let facts = dataset.facts.clone();
-    let mut passes = passes(&plan, &reached, &run_id, dataset)?;
+    let mut passes = passes(plan, reached, &run_id, dataset)?;
 
     let live = Arc::new(Live::default());
     let recorder = Recorder::default();
-    let places = match &reached.direct {
-        Some(direct) => direct.places(front(&reached)),
-        None => vec![front(&reached)],
-    };
-    // An embedded cluster needs a processor of its own.
-    let cores = world.host.cores.saturating_sub(usize::from(reached.embedded.is_some()));
-    let config = load_config(&plan, &reached.target, places, cores, clock, world);
-    let stamps = config.stamps;
-    let mut load = Load::start(config, Arc::clone(&live), &recorder.sink())
-        .map_err(|error| Error::new(Exit::Preflight, "cannot start the load").caused_by(error))?;
+    let mut load = start_load(plan, reached, clock, &live, &recorder, world)?;
     if let Some(request) = passes.probe.take() {
-        preflight::probe(&mut load, request, &reached.client, &plan.path, world).await?;
+        preflight::probe(&mut load.load, request, &reached.client, &plan.path, world).await?;
     }
     let known = Known {
-        plan: &plan,
+        plan,
         verb: "serve",
         run_id,
         started: &started,
@@ -93,37 +90,67 @@ pub(super) async fn serve(plan: ServePlan, world: &mut Surroundings) -> Result<E
         salt,
         dataset: facts,
         num_prompts: passes.main.len(),
-        stamps,
+        stamps: load.stamps,
     };
+    let mut load = load.load;
     let mut manifest = manifest(known, world);
     let by_turns = reached.direct.as_ref().filter(|direct| direct.by_turns);
     manifest.comparison =
         by_turns.map(|_| Comparison { proxy: Direct::proxy_name(reached.addresses[0]), proxy_cpu_s: None });
-    manifest.sent_before = earlier::same_prompts(&plan.output_dir, &manifest);
+    manifest.sent_before = earlier::same_prompts(beside.as_deref().unwrap_or(&plan.output_dir), &manifest);
     let mut directory = RunDirectory::create(&plan.output_dir, &manifest, &recorder)?;
-    announce(&plan, &manifest, directory.path(), world);
+    announce(plan, &manifest, directory.path(), world);
     let throttled_before = input::throttled_periods();
-    let warmed = warm_up(&plan, &mut passes, &mut load, world).await;
+    let warmed = warm_up(plan, &mut passes, &mut load, world).await;
     let nodes = reached.embedded.as_ref().map_or(&[][..], Embedded::watchable);
     let watcher = plan.watch.start(nodes, observe::USUAL_HZ, clock, &mut directory, world).await?;
-    let cpu_before = cpu_of_proxy(&reached, &manifest).await;
+    let cpu_before = cpu_of_proxy(reached, &manifest).await;
     let ran = match warmed {
-        Ok(()) => run_passes(&plan, passes, &mut load, &live, world).await,
+        Ok(()) => run_passes(plan, passes, &mut load, &live, world).await,
         Err(error) => Err(error),
     };
     let ran = ran.map(|(report, fault)| {
         manifest.broken.extend(fault);
         report
     });
-    let cpu_after = cpu_of_proxy(&reached, &manifest).await;
+    let cpu_after = cpu_of_proxy(reached, &manifest).await;
     if let Some(comparison) = &mut manifest.comparison {
         comparison.proxy_cpu_s = cpu_after.zip(cpu_before).map(|(after, before)| after - before);
     }
     manifest.broken.extend(observe::end(watcher).await);
     let ended = load.finish().await;
-    manifest.broken.extend(reached.end_embedded().await);
+    if afterwards == Afterwards::End {
+        manifest.broken.extend(reached.end_embedded().await);
+    }
     let ran = ran.and_then(|report| ended.map(|()| report).map_err(ended_early));
-    finish(Closing::of_load(&plan, &mut manifest, directory, throttled_before), ran, world)
+    finish(Closing::of_load(plan, &mut manifest, directory, throttled_before), ran, world)
+}
+
+/// A load that has started, and who stamps in it.
+struct Started {
+    load: Load,
+    stamps: Stamps,
+}
+
+fn start_load(
+    plan: &ServePlan,
+    reached: &Reached,
+    clock: Clock,
+    live: &Arc<Live>,
+    recorder: &Recorder,
+    world: &Surroundings,
+) -> Result<Started, Error> {
+    let places = match &reached.direct {
+        Some(direct) => direct.places(front(reached)),
+        None => vec![front(reached)],
+    };
+    // An embedded cluster needs a processor of its own.
+    let cores = world.host.cores.saturating_sub(usize::from(reached.embedded.is_some()));
+    let config = load_config(plan, &reached.target, places, cores, clock, world);
+    let stamps = config.stamps;
+    let load = Load::start(config, Arc::clone(live), &recorder.sink())
+        .map_err(|error| Error::new(Exit::Preflight, "cannot start the load").caused_by(error))?;
+    Ok(Started { load, stamps })
 }
 
 /// Where requests go that have one place to go to.
@@ -180,8 +207,8 @@ impl Reached {
     }
 
     /// Ends the embedded cluster, if there is one; says what of it had broken.
-    pub(super) async fn end_embedded(self) -> Option<String> {
-        self.embedded?.end_now().await.map(str::to_owned)
+    pub(super) async fn end_embedded(&mut self) -> Option<String> {
+        self.embedded.take()?.end_now().await.map(str::to_owned)
     }
 }
 

@@ -4,9 +4,11 @@
 
 mod accuracy;
 mod binomial;
+pub mod compare;
 mod distribution;
 mod events;
 mod formula;
+pub mod ladder;
 mod lateness;
 mod lengths;
 mod metric;

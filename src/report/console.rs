@@ -4,12 +4,17 @@
 
 mod accuracy;
 mod batches;
+mod compare;
+mod ladder;
 mod server;
 mod strict;
 #[cfg(test)]
 mod tests;
 mod vllm;
 
+pub use compare::compare_console;
+pub use ladder::ladder_console;
+pub(super) use ladder::{conclusions, failed_words, rate_word};
 pub use strict::strict_block;
 pub use vllm::vllm_block;
 

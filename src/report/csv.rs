@@ -3,7 +3,9 @@
 //! `'` in front. Deliberately absent: anything that is not in the records or the summary.
 
 mod accuracy;
+mod compare;
 mod documents;
+mod ladder;
 mod repeat;
 mod requests;
 mod server;
@@ -12,7 +14,9 @@ mod summary;
 mod tests;
 mod timeline;
 
+pub use compare::compare_csv;
 pub use documents::documents_csv;
+pub use ladder::ladder_csv;
 pub use repeat::repeat_csv;
 pub use requests::requests_csv;
 pub use server::{anatomy_csv, nodes_csv};

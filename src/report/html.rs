@@ -7,8 +7,10 @@ mod answers;
 mod batches;
 mod charts;
 mod client;
+mod compare;
 mod facts;
 mod head;
+mod ladder;
 mod latency;
 mod load;
 mod markup;
@@ -18,6 +20,9 @@ mod server;
 mod style;
 #[cfg(test)]
 mod tests;
+
+pub use compare::compare_html;
+pub use ladder::ladder_html;
 
 use super::Reported;
 use super::fold::verdict;
@@ -33,6 +38,18 @@ struct Section {
     /// Its heading, which the list of contents shows too.
     title: &'static str,
     body: Html,
+}
+
+/// A whole page.
+struct Document<'a> {
+    title: &'a str,
+    /// What stands above the list of contents.
+    head: Html,
+    sections: Vec<Section>,
+    /// Who made it, from what, and where else it stands.
+    footer: &'a str,
+    /// What it was made from: JSON that cannot end the element it stands in.
+    data: Option<&'a str>,
 }
 
 /// The sections in their order; each is left out when a run has nothing to say there.
@@ -60,47 +77,60 @@ const SECTIONS: &[fn(&Reported<'_>) -> Option<Section>] = &[
     facts::how_to_read,
 ];
 
-/// The whole page.
+/// The page of a run.
 pub fn report_html(reported: &Reported<'_>) -> String {
-    let sections: Vec<Section> = SECTIONS.iter().filter_map(|section| section(reported)).collect();
     let manifest = &reported.run.manifest;
     let word = verdict(reported);
-    let title = format!("{word} · {} · pdbench {}", plain(&manifest.target.model), plain(&manifest.verb));
-    let style = style_sheet();
-    let mut page = Html::new();
-    page.raw("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n")
-        .raw("<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'sha256-")
-        .text(&base64(&style::sha256(style.as_bytes())))
-        .raw("'; base-uri 'none'; form-action 'none'\">\n")
-        .raw("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n")
-        .raw("<meta name=\"color-scheme\" content=\"light dark\">\n<meta name=\"referrer\" content=\"no-referrer\">\n")
-        .raw("<title>")
-        .text(&title)
-        .raw("</title>\n<style>")
-        .trusted(&style)
-        .raw("</style>\n</head>\n<body>\n<main>\n")
-        .add(head::masthead(reported))
-        .add(head::banner(reported))
-        .add(head::cards(reported))
-        .add(contents(&sections));
-    for section in sections {
-        page.raw("<section class=\"card\" id=\"")
-            .raw(section.id)
-            .raw("\">\n<h2>")
-            .raw(section.title)
-            .raw("</h2>\n")
-            .add(section.body)
-            .raw("</section>\n");
+    let mut head = head::masthead(reported);
+    head.add(head::banner(reported)).add(head::cards(reported));
+    Document {
+        title: &format!("{word} · {} · pdbench {}", plain(&manifest.target.model), plain(&manifest.verb)),
+        head,
+        sections: SECTIONS.iter().filter_map(|section| section(reported)).collect(),
+        footer: &format!(
+            "Made by {} from run {}. Everything on this page is also in its data block and in the files beside it.",
+            manifest.version, manifest.run_id
+        ),
+        data: Some(&data(reported)),
     }
-    page.raw("</main>\n<footer>Made by ")
-        .text(&plain(&manifest.version))
-        .raw(" from run ")
-        .text(&plain(&manifest.run_id))
-        .raw(". Everything on this page is also in its data block and in the files beside it.</footer>\n")
-        .raw("<script type=\"application/json\" id=\"pdbench-data\">")
-        .trusted(&data(reported))
-        .raw("</script>\n</body>\n</html>\n");
-    page.into_string()
+    .page()
+}
+
+impl Document<'_> {
+    fn page(self) -> String {
+        let style = style_sheet();
+        let mut page = Html::new();
+        page.raw("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n")
+            .raw("<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'sha256-")
+            .text(&base64(&style::sha256(style.as_bytes())))
+            .raw("'; base-uri 'none'; form-action 'none'\">\n")
+            .raw("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n")
+            .raw("<meta name=\"color-scheme\" content=\"light dark\">\n<meta name=\"referrer\" content=\"no-referrer\">\n")
+            .raw("<title>")
+            .text(self.title)
+            .raw("</title>\n<style>")
+            .trusted(&style)
+            .raw("</style>\n</head>\n<body>\n<main>\n")
+            .add(self.head)
+            .add(contents(&self.sections));
+        for section in self.sections {
+            page.raw("<section class=\"card\" id=\"")
+                .raw(section.id)
+                .raw("\">\n<h2>")
+                .raw(section.title)
+                .raw("</h2>\n")
+                .add(section.body)
+                .raw("</section>\n");
+        }
+        page.raw("</main>\n<footer>").text(&plain(self.footer)).raw("</footer>\n");
+        if let Some(data) = self.data {
+            page.raw("<script type=\"application/json\" id=\"pdbench-data\">")
+                .trusted(data)
+                .raw("</script>\n");
+        }
+        page.raw("</body>\n</html>\n");
+        page.into_string()
+    }
 }
 
 fn contents(sections: &[Section]) -> Html {

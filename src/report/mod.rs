@@ -6,6 +6,7 @@
 
 mod accuracy;
 pub mod chart;
+mod compared;
 mod console;
 mod csv;
 mod fold;
@@ -21,7 +22,9 @@ mod text;
 mod vllm_json;
 mod writer;
 
-pub use console::{Style, console};
+pub use console::{Style, compare_console, console, ladder_console};
+pub use csv::{compare_csv, ladder_csv};
+pub use html::{compare_html, ladder_html};
 pub use journal::{BrokenLine, Entry, Journal, JournalSink, ReadBack, read_entries, read_journal};
 pub use lm_eval::{
     lm_eval_directory, lm_eval_results, lm_eval_results_bytes, lm_eval_results_name, lm_eval_samples,

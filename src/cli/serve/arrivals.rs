@@ -1,5 +1,5 @@
-use crate::cli::{at_least_one, seconds, usage};
-use crate::command::Error;
+use crate::cli::{at_least_one, seconds, seconds_or_zero, usage};
+use crate::command::{Error, LadderPrompts};
 use crate::workload::{ArrivalProcess, Burstiness, Normalise, Ramp, RampShape, Rate};
 use clap::Args;
 use std::time::Duration;
@@ -8,9 +8,25 @@ use std::time::Duration;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Arrivals")]
 pub(super) struct ArrivalArgs {
-    /// Offered load, requests per second; `inf` sends everything at once [default: inf; 8 to the embedded cluster]
-    #[arg(long, visible_alias = "request-rate", value_name = "RATE", allow_negative_numbers = true)]
-    rate: Option<Rate>,
+    /// Offered load, requests per second; `inf` sends everything at once. Several behind commas are run one after another
+    /// [default: inf; 8 to the embedded cluster]
+    #[arg(
+        long,
+        visible_alias = "request-rate",
+        value_name = "RATE",
+        allow_negative_numbers = true,
+        value_delimiter = ','
+    )]
+    rate: Vec<Rate>,
+    /// Runs at each rate, with a fresh seed and fresh prompts each; from five on with an interval between them
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = at_least_one)]
+    runs: usize,
+    /// Rest between two runs, seconds
+    #[arg(long, default_value = "2", value_name = "SECONDS", value_parser = seconds_or_zero)]
+    pause: Duration,
+    /// Send the same prompts in each of several runs, which then may be in the target's cache
+    #[arg(long)]
+    same_prompts: bool,
     /// Shape of the gamma distribution of the gaps: 1 is Poisson, below burstier, above more regular, `inf` constant
     #[arg(long, default_value = "1.0", value_name = "SHAPE", allow_negative_numbers = true)]
     burstiness: Burstiness,
@@ -46,6 +62,14 @@ pub(super) struct ArrivalArgs {
     pacing_spin: u32,
 }
 
+/// What several runs have besides their load.
+pub(super) struct Several {
+    pub(super) arrivals: Vec<ArrivalProcess>,
+    pub(super) runs: usize,
+    pub(super) pause: Duration,
+    pub(super) prompts: LadderPrompts,
+}
+
 impl ArrivalArgs {
     /// The law of the arrivals, and the burstiness as typed.
     pub(super) fn process(&self, embedded: bool) -> Result<(ArrivalProcess, Burstiness), Error> {
@@ -59,9 +83,24 @@ impl ArrivalArgs {
                         usage(error).help("check --ramp-up-start-rps and --ramp-up-end-rps")
                     })?)
                 }
-                _ => ArrivalProcess::steady(self.rate.unwrap_or(default), self.burstiness),
+                _ => ArrivalProcess::steady(self.rate.first().copied().unwrap_or(default), self.burstiness),
             };
         Ok((process, self.burstiness))
+    }
+
+    /// Several runs, where that is what was typed; `first` is the law of the first.
+    pub(super) fn several(&self, first: ArrivalProcess) -> Result<Option<Several>, Error> {
+        let further = self.rate.iter().skip(1).map(|&rate| ArrivalProcess::steady(rate, self.burstiness));
+        let arrivals: Vec<ArrivalProcess> = std::iter::once(first).chain(further).collect();
+        let prompts = if self.same_prompts { LadderPrompts::Same } else { LadderPrompts::Fresh };
+        if 1 < arrivals.len() * self.runs {
+            return Ok(Some(Several { arrivals, runs: self.runs, pause: self.pause, prompts }));
+        }
+        match self.same_prompts {
+            true => Err(usage("--same-prompts with one run: there is no other to send them again")
+                .help("leave it out, or add --runs N or several rates: --rate 1,2,4")),
+            false => Ok(None),
+        }
     }
 
     pub(super) fn normalise(&self) -> Normalise {

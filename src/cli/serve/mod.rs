@@ -13,7 +13,8 @@ mod tests;
 use super::sim::SimParameters;
 use super::{Outside, at_least_one, usage};
 use crate::command::{
-    DatasetPlan, Error, Plan, ProbePrompt, RepeatPlan, Salt, ServePlan, SimPlan, WarmupPrompts, WatchPlan,
+    DatasetPlan, Error, Existing, LadderPlan, Plan, ProbePrompt, RepeatPlan, ResultPlan, Salt, ServePlan,
+    SimPlan, WarmupPrompts, WatchPlan,
 };
 use crate::sim::Config;
 use crate::wire::dialect::Dialect;
@@ -105,6 +106,19 @@ impl Warmups {
     }
 }
 
+/// Several runs of one load.
+fn ladder(serve: ServePlan, several: arrivals::Several) -> Result<Plan, Error> {
+    let replaces = |result: &ResultPlan| result.name.is_some() && result.existing == Existing::Replace;
+    if serve.result.as_ref().is_some_and(replaces) {
+        return Err(usage(
+            "--result-filename with several runs: each would replace the file of the one before",
+        )
+        .help("add --append-result, or leave --result-filename out: each run then has a name of its own"));
+    }
+    let arrivals::Several { arrivals, runs, pause, prompts } = several;
+    Ok(Plan::Ladder(Box::new(LadderPlan { serve, arrivals, runs, pause, prompts })))
+}
+
 /// `--salt` without a text is empty.
 fn salt(text: String) -> Salt {
     if text.is_empty() { Salt::OfTheRun } else { Salt::Text(text) }
@@ -118,7 +132,7 @@ impl ServeArgs {
         if let Some(url) = self.repeat.target_url()?.filter(|_| !self.target.has_place()) {
             self.target.base_url = Some(url);
         }
-        self.target.find_proxy(self.embedded(), outside)?;
+        self.target.find_proxy(self.is_embedded(), outside)?;
         self.check_way()?;
         let watch = self.repeat.watch()?;
         let Some(batches) = self.repeat.batches(&self.target, api_key)? else {
@@ -131,9 +145,21 @@ impl ServeArgs {
                 ));
             }
             let direct = self.repeat.direct(&self.target, api_key)?;
-            let serve = ServePlan { watch, direct, ..self.plan(api_key)? };
-            return repeat::fits(serve).map(Plan::Serve);
+            let embedded = self.is_embedded();
+            let several = self.arrivals.several(self.arrivals.process(embedded)?.0)?;
+            let serve = repeat::fits(ServePlan { watch, direct, ..self.plan(api_key)? })?;
+            return match several {
+                Some(several) => ladder(serve, several),
+                None => Ok(Plan::Serve(serve)),
+            };
         };
+        let first = self.arrivals.process(self.is_embedded())?.0;
+        if self.arrivals.several(first)?.is_some() {
+            return Err(usage(
+                "several rates or --runs with batches of replicas: they have no rate, and one run",
+            )
+            .help("start pdbench once for each run; `pdbench compare` puts them side by side"));
+        }
         if self.dataset.num_prompts.is_some() {
             return Err(usage(
                 "--num-prompts with batches of replicas: their number is that of --repeat-d-times",
@@ -145,7 +171,7 @@ impl ServeArgs {
         Ok(Plan::Repeat(Box::new(RepeatPlan { serve, times, prompts, settle, ramp, way })))
     }
 
-    fn embedded(&self) -> bool {
+    fn is_embedded(&self) -> bool {
         self.sim.is_some() || !self.target.is_named()
     }
 
@@ -160,7 +186,7 @@ impl ServeArgs {
 
     /// What the flags of a load mean together.
     pub(super) fn plan(self, api_key: Option<&str>) -> Result<ServePlan, Error> {
-        let embedded = self.embedded();
+        let embedded = self.is_embedded();
         if !embedded && self.parameters != SimParameters::default() {
             return Err(usage(
                 "--sim-… flags shape the embedded cluster, and this run has a target of its own",
