@@ -150,8 +150,11 @@ pub(super) fn is_there(path: &Path) -> bool {
     path.exists()
 }
 
-/// The two files of a run: its manifest, and its journal where that is left; `None` for what is no directory.
-pub(super) fn run_of(path: &Path) -> Result<Option<(Vec<u8>, Option<Vec<u8>>)>, Error> {
+/// The bytes of a run's files: `run.json`, and the journal where that is left.
+pub(super) type RunBytes = (Vec<u8>, Option<Vec<u8>>);
+
+/// The files of a run; `None` for what is no directory.
+pub(super) fn run_of(path: &Path) -> Result<Option<RunBytes>, Error> {
     if !path.is_dir() {
         return Ok(None);
     }

@@ -10,6 +10,8 @@ pub struct Difference {
     pub relative: Option<f64>,
     /// 95 % interval of `absolute`.
     pub interval: Option<Interval>,
+    /// The same as shares of the baseline's number, which is taken as it stands.
+    pub relative_interval: Option<Interval>,
     /// What the interval, or the finding, rests on.
     pub basis: Basis,
     /// What can be said of it; `None` where nothing tells.
@@ -49,16 +51,15 @@ impl Difference {
         let (from, to) = (baseline.value?, other.value?);
         let absolute = to - from;
         let (basis, interval, finding) = judged(baseline, other, (from, to));
-        let relative = (from != 0.0).then(|| absolute / from.abs());
-        Some(Self { absolute, relative, interval, basis, finding })
-    }
-
-    /// The interval as shares of the baseline's number, which is taken as it stands.
-    pub fn relative_interval(&self) -> Option<Interval> {
-        let (low, high) = self.interval?;
-        let scale =
-            self.relative.filter(|relative| *relative != 0.0).map(|relative| relative / self.absolute)?;
-        Some((low * scale, high * scale))
+        let share = |difference: f64| difference / from.abs();
+        Some(Self {
+            absolute,
+            relative: (from != 0.0).then(|| share(absolute)),
+            interval,
+            relative_interval: interval.filter(|_| from != 0.0).map(|(low, high)| (share(low), share(high))),
+            basis,
+            finding,
+        })
     }
 
     /// Whether it is a change for the better; `None` where no difference was found.
@@ -158,7 +159,7 @@ mod tests {
         assert!((low - 0.0524).abs() < 4e-4 && (high - 0.3339).abs() < 4e-4, "{low} {high}");
         assert_eq!((difference.basis, difference.finding), (Basis::WithinRuns, Some(Finding::Higher)));
         assert_eq!(difference.is_better(Better::Lower), Some(false));
-        let (low, _) = difference.relative_interval().unwrap();
+        let (low, _) = difference.relative_interval.unwrap();
         assert!((low - 0.0524 / 0.6).abs() < 1e-3);
     }
 

@@ -75,7 +75,7 @@ fn requests_without_a_value_are_left_out_and_those_with_many_count_so_often() {
 fn a_rate_is_the_mean_of_twenty_stretches_of_time() {
     // Ten a second for ten seconds and thirty a second for ten more.
     let came: Vec<(f64, f64)> = (0..400)
-        .map(|nth| f64::from(nth))
+        .map(f64::from)
         .map(|nth| (if nth < 100.0 { nth / 10.0 } else { 10.0 + (nth - 100.0) / 30.0 }, 1.0))
         .collect();
     let (low, high) = rate_interval(&came, (0.0, 20.0)).unwrap();

@@ -120,7 +120,7 @@ fn interval_words(difference: &Difference) -> Option<String> {
         let places = usize::from(low.abs().max(high.abs()) < 100.0);
         format!("[{low:+.places$}, {high:+.places$}]")
     };
-    range_words(difference).map(str::to_owned).or_else(|| difference.relative_interval().map(in_percent))
+    range_words(difference).map(str::to_owned).or_else(|| difference.relative_interval.map(in_percent))
 }
 
 /// A number with its sign, but for one that is shown as 0.

@@ -4,6 +4,9 @@ use crate::measure::RunFile;
 use crate::measure::compare::Spread;
 use crate::measure::ladder::{COLUMNS, Column, Ladder, Rung};
 
+/// What several runs have in common.
+type Statistic = fn(&Spread) -> Option<f64>;
+
 /// A row for each run; behind those of one rate, where they are several, mean, interval and range.
 pub fn ladder_csv(ladder: &Ladder) -> Vec<u8> {
     let head = ["rate_per_s", "row", "run_id", "seed", "verdict", "client", "sent", "ok", "failed"];
@@ -37,14 +40,14 @@ fn together(rung: &Rung) -> Vec<Vec<String>> {
     if rung.runs.len() < 2 {
         return Vec::new();
     }
-    let statistics: [(&str, fn(&Spread) -> Option<f64>); 5] = [
+    let statistics: [(&str, Statistic); 5] = [
         ("mean", |spread| Some(spread.mean)),
         ("low", |spread| Some(spread.interval?.0)),
         ("high", |spread| Some(spread.interval?.1)),
         ("least", |spread| Some(spread.range.0)),
         ("greatest", |spread| Some(spread.range.1)),
     ];
-    let row = |(name, value): (&str, fn(&Spread) -> Option<f64>)| {
+    let row = |(name, value): (&str, Statistic)| {
         let mut row = vec![rate_word(rung), name.to_owned()];
         row.resize(9, String::new());
         let of = |column: &Column| cell(rung.spread(column).as_ref().and_then(value));

@@ -118,7 +118,7 @@ fn line(table: &Table, row: &Row, nth: usize) -> Vec<String> {
 fn chart(table: &Table, nth: usize, title: &str) -> Option<Html> {
     let interval = |row: &Row| {
         let difference = row.differences[nth].as_ref()?;
-        let (low, high) = difference.relative_interval()?;
+        let (low, high) = difference.relative_interval?;
         Some(Interval {
             name: row_name(table, row),
             colour: match difference.is_better(row.what.better) {
