@@ -17,6 +17,7 @@ mod plateau;
 mod record;
 mod repeat;
 mod run;
+mod server;
 mod slo;
 mod span;
 mod steady;
@@ -51,6 +52,7 @@ pub use run::{
     DatasetFacts, Detail, Host, Manifest, NodeFacts, RampUp, Run, RunFile, SCHEMA, Settings, State,
     TargetFacts, TickerFacts,
 };
+pub use server::{CounterName, GaugeName, HistogramCounts, HistogramName, NodeCounts, NodeDelta, is_told};
 pub use slo::{Slo, SloError};
 pub use steady::{Growth, Steady};
 pub use summary::{Counts, Lateness, Measured, Rates, Summary, TokenTotals, View};

@@ -300,14 +300,16 @@ impl Node {
         }
         let offer = wanted?;
         let tokens = u64::from(prompt.tokens - local_tokens);
-        let (start, at) = match offer.arrives {
+        let posted = offer.ready.max(received);
+        let (posted, at) = match offer.arrives {
             Some(at) => (offer.ready, at),
-            None => self.fabric.link.occupy(tokens, offer.ready.max(received), faults.slowness()),
+            None => (posted, self.fabric.link.occupy(tokens, posted, faults.slowness())),
         };
         sleep_until(at).await;
         if fetch.nixl {
             let mut counts = self.metrics.lock();
-            counts.transfer.observe((at - start).as_secs_f64());
+            // As NIXL tells it: from the posting of the transfer to its end, with the wait for others on the link.
+            counts.transfer.observe((at - posted).as_secs_f64());
             counts.transfer_bytes.observe(self.config.cost.kv_bytes(tokens) as f64);
         }
         // The prefill node's blocks are free from here on.

@@ -86,7 +86,7 @@ impl Node {
             return ready;
         }
         let tokens = u64::from(offer.tokens);
-        let (_, arrives) = self.fabric.link.occupy(tokens, offer.ready, faults.slowness());
+        let arrives = self.fabric.link.occupy(tokens, offer.ready, faults.slowness());
         // A node that dies takes what is on its way with it.
         let node = Arc::downgrade(self);
         tokio::spawn(async move {
@@ -121,7 +121,7 @@ impl Node {
             return;
         }
         let tokens = missing.len() as u64 * self.config.cost.block_tokens;
-        let (start, at) = self.fabric.link.occupy(tokens, ready, faults.slowness());
+        let at = self.fabric.link.occupy(tokens, ready, faults.slowness());
         sleep_until(at).await;
         let failed_keys = self.fabric.store().map_or(0, |mut store| store.put(&missing, at)) as u64;
         self.metrics.lock().store_operation(
@@ -130,7 +130,7 @@ impl Node {
                 keys: missing.len() as u64,
                 bytes: self.config.cost.kv_bytes(tokens),
                 failed_keys,
-                time: at - start,
+                time: at - ready,
             },
         );
     }
@@ -164,9 +164,10 @@ impl Node {
             );
             return None;
         }
-        let (start, at) = self.fabric.link.occupy(tokens, received, faults.slowness());
+        let at = self.fabric.link.occupy(tokens, received, faults.slowness());
         let bytes = self.config.cost.kv_bytes(tokens);
-        counts.store_operation("load_get", StoreOperation { keys, bytes, failed_keys: 0, time: at - start });
+        counts
+            .store_operation("load_get", StoreOperation { keys, bytes, failed_keys: 0, time: at - received });
         Some((here as u32, at))
     }
 }
