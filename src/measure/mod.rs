@@ -4,6 +4,7 @@
 
 mod accuracy;
 mod binomial;
+pub mod check;
 mod distribution;
 mod events;
 mod formula;
