@@ -54,7 +54,12 @@ impl Spot {
             address: self.address,
             tls: self.target.tls().cloned(),
             tunnel: self.target.tunnel().map(Into::into),
-            name: Some(self.told.address.clone()),
+            // One of ours has no address to be known by.
+            name: Some(if self.told.address.contains(':') {
+                self.told.address.clone()
+            } else {
+                self.told.name()
+            }),
             greeting: None,
         }
     }
