@@ -63,7 +63,7 @@ async fn every_way_to_hand_kv_over_that_a_client_can_speak_is_checked_pair_by_pa
 
 #[tokio::test(start_paused = true)]
 async fn where_only_a_proxy_can_speak_pairs_are_those_that_it_chooses() {
-    let checked = check("--sim 1p2d --sim-dialect lmcache --sim-routing round-robin").await;
+    let checked = check("--sim 1p2d --sim-dialect ascend-layerwise --sim-routing round-robin").await;
     assert_eq!(checked.ran.exit, Exit::Valid, "{}{}", checked.ran.stdout, checked.ran.stderr);
     assert!(checked.ran.stderr.contains("pairs through the proxy"));
     assert!(checked.result.pairs.iter().all(|pair| pair.verdict == Verdict::Ok && 0 < pair.requests));

@@ -54,12 +54,7 @@ impl Spot {
             address: self.address,
             tls: self.target.tls().cloned(),
             tunnel: self.target.tunnel().map(Into::into),
-            // One of ours has no address to be known by.
-            name: Some(if self.told.address.contains(':') {
-                self.told.address.clone()
-            } else {
-                self.told.name()
-            }),
+            name: Some(self.told.place()),
             greeting: None,
         }
     }
