@@ -20,6 +20,7 @@ pub(super) fn learn(plan: &mut Plan) -> Result<(), Error> {
         Plan::Sim(sim) => sim.learn(),
         Plan::Serve(serve) => of(&mut serve.target),
         Plan::Ladder(ladder) => of(&mut ladder.serve.target),
+        Plan::Check(check) => of(&mut check.serve.target),
         Plan::Repeat(repeat) => of(&mut repeat.serve.target),
         Plan::Accuracy(accuracy) => {
             of(&mut accuracy.serve.target)?;

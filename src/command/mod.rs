@@ -5,6 +5,7 @@ mod accuracy;
 mod answers;
 mod begun;
 mod cache;
+mod check;
 mod child;
 mod client;
 mod compare;
@@ -41,6 +42,7 @@ pub use accuracy::sources::{PUBLISHED, Published};
 pub use accuracy::{AccuracyPlan, Baseline, Paths, PromptFormat};
 pub use answers::AnswersPlan;
 pub use cache::{CachePlan, Errand, FetchPlan, Way};
+pub use check::CheckPlan;
 pub use compare::ComparePlan;
 pub use error::{Error, Exit};
 pub(crate) use input::key_file;
@@ -64,6 +66,7 @@ pub async fn run(mut plan: Plan, world: &mut Surroundings) -> Result<Exit, Error
         Plan::Ladder(plan) => ladder::ladder(*plan, world).await,
         Plan::Repeat(plan) => repeat::repeat(*plan, world).await,
         Plan::Accuracy(plan) => accuracy::accuracy(*plan, world).await,
+        Plan::Check(plan) => check::check(*plan, world).await,
         Plan::Sim(plan) => sim::serve_sim(plan, world).await,
         Plan::Selftest(plan) => selftest::selftest(plan, world).await,
         Plan::Proxy(plan) => proxy::serve_proxy(plan, world).await,

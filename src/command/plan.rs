@@ -1,4 +1,6 @@
-use super::{AccuracyPlan, AnswersPlan, CachePlan, ComparePlan, LadderPlan, ReportPlan, WatchPlan};
+use super::{
+    AccuracyPlan, AnswersPlan, CachePlan, CheckPlan, ComparePlan, LadderPlan, ReportPlan, WatchPlan,
+};
 use crate::cluster::{Node, Role};
 use crate::load::{KeepText, ReadLimits, Timeouts};
 use crate::measure::{Detail, Prompts, Slo};
@@ -26,6 +28,8 @@ pub enum Plan {
     Repeat(Box<RepeatPlan>),
     /// Ask a task's questions and score the answers.
     Accuracy(Box<AccuracyPlan>),
+    /// Find out whether a PD deployment works, pair by pair.
+    Check(Box<CheckPlan>),
     /// Run the simulated cluster until stopped.
     Sim(SimPlan),
     /// Find out what this machine can measure.

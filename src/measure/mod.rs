@@ -4,6 +4,7 @@
 
 mod accuracy;
 mod binomial;
+pub mod check;
 pub mod compare;
 mod distribution;
 mod events;

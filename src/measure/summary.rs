@@ -1,3 +1,4 @@
+use super::check::{self, CheckResult};
 use super::{
     BatchResult, ClientVerdict, Definition, Distribution, Flag, METRICS, Outcome, ProxyCost, RequestRecord,
     Run, ServerSide, Steady, ToldBy, Validity, Warning, accuracy, notice, repeat, span,
@@ -35,6 +36,9 @@ pub struct Summary {
     /// What the nodes tell, where they were watched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerSide>,
+    /// What came of a functional check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<CheckResult>,
     /// What else a reader should know.
     pub warnings: Vec<Warning>,
 }
@@ -152,8 +156,13 @@ impl Summary {
         };
         let client = ClientVerdict::of(run, &lateness, median_ms);
         let batches = repeat::batches(run);
+        let check = check::check(run);
+        let validity = match &check {
+            Some(check) => Validity::of_check(run, &counts, check),
+            None => Validity::of(run, &counts, &client, &batches),
+        };
         let mut summary = Self {
-            validity: Validity::of(run, &counts, &client, &batches),
+            validity,
             counts,
             tokens: TokenTotals::of(run),
             strict,
@@ -165,6 +174,7 @@ impl Summary {
             client,
             batches,
             server: ServerSide::of(run),
+            check,
             warnings: Vec::new(),
         };
         summary.warnings = notice::warnings(run, &summary);

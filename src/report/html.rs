@@ -6,6 +6,7 @@ mod accuracy;
 mod answers;
 mod batches;
 mod charts;
+mod check;
 mod client;
 mod compare;
 mod facts;
@@ -77,8 +78,13 @@ const SECTIONS: &[fn(&Reported<'_>) -> Option<Section>] = &[
     facts::how_to_read,
 ];
 
+/// Those of a check, which is not about speed.
+const CHECK_SECTIONS: &[fn(&Reported<'_>) -> Option<Section>] =
+    &[outcomes::warnings, check::steps, check::pairs, check::instances, outcomes::outcomes, facts::facts];
+
 /// The page of a run.
 pub fn report_html(reported: &Reported<'_>) -> String {
+    let sections = if reported.summary.check.is_some() { CHECK_SECTIONS } else { SECTIONS };
     let manifest = &reported.run.manifest;
     let word = verdict(reported);
     let mut head = head::masthead(reported);
@@ -86,7 +92,7 @@ pub fn report_html(reported: &Reported<'_>) -> String {
     Document {
         title: &format!("{word} · {} · pdbench {}", plain(&manifest.target.model), plain(&manifest.verb)),
         head,
-        sections: SECTIONS.iter().filter_map(|section| section(reported)).collect(),
+        sections: sections.iter().filter_map(|section| section(reported)).collect(),
         footer: &format!(
             "Made by {} from run {}. Everything on this page is also in its data block and in the files beside it.",
             manifest.version, manifest.run_id

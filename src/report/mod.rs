@@ -6,6 +6,7 @@
 
 mod accuracy;
 pub mod chart;
+mod check;
 mod compared;
 mod console;
 mod csv;

@@ -78,6 +78,7 @@ pub fn manifest() -> Manifest {
         nodes: Vec::new(),
         repeat: None,
         accuracy: None,
+        check: None,
         stamps: Stamps::Kernel,
         dataset: DatasetFacts {
             name: "sonnet".to_owned(),
@@ -218,6 +219,7 @@ pub fn summary(run: &Run) -> Summary {
         },
         batches: Vec::new(),
         server: None,
+        check: None,
         warnings: vec![Warning::SimulatedTarget, Warning::EstimatedTokens],
     }
 }

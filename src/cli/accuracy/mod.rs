@@ -281,7 +281,7 @@ impl AccuracyArgs {
 }
 
 /// A plan that says nothing of a load.
-fn plain_serve(target: TargetPlan) -> ServePlan {
+pub(super) fn plain_serve(target: TargetPlan) -> ServePlan {
     let endpoint = Endpoint::Completions;
     ServePlan {
         target,
