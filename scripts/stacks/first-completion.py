@@ -1,0 +1,39 @@
+"""Waits until completions come through, and says how long they took. A server is ready when it completes, not when it
+says so: behind a proxy /health and /v1/models may be missing, or there while nothing works.
+
+usage: first-completion.py URL MODEL COUNT"""
+
+import json
+import sys
+import time
+import urllib.error
+import urllib.request
+
+url, model, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+LIMIT_S = 180
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def complete(number):
+    """The reason why it failed, or None."""
+    prompt = f"Prompt {number} of {count}: " + "the road goes ever on and on. " * 60
+    body = {"model": model, "prompt": prompt, "max_tokens": 4, "temperature": 0, "ignore_eos": True}
+    head = {"Content-Type": "application/json"}
+    request = urllib.request.Request(url + "/v1/completions", json.dumps(body).encode(), head)
+    try:
+        answer = json.load(opener.open(request, timeout=60))
+        tokens = answer["usage"]["completion_tokens"]
+        return None if tokens == 4 else f"{tokens} tokens of 4"
+    except urllib.error.HTTPError as error:
+        return f"status {error.code}: {error.read(300).decode(errors='replace')}"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+begun = time.monotonic()
+for number in range(1, count + 1):
+    while reason := complete(number):
+        if time.monotonic() - begun > LIMIT_S:
+            raise SystemExit(f"no completion from {url} in {LIMIT_S} s; the last: {reason}")
+        time.sleep(1)
+print(f"    {url} completes ({count} after {time.monotonic() - begun:.1f} s)")
