@@ -42,4 +42,5 @@ def main():
         raise SystemExit(f"more than {block} tokens a request were computed at decode")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -34,9 +34,10 @@ python_path() {
     fi
 }
 
-# instance ROLE INDEX HOST:PORT: one vLLM.
+# instance ROLE INDEX HOST:PORT FIRST_PORT: one vLLM; `nth` counts those of its role on its host.
 instance() {
     local role=$1 index=$2 host=${3%:*} port=${3##*:} args=() env=()
+    local nth=$((port - $4))
     # The KV's keys are hashes: the same seed everywhere.
     env=(PYTHONHASHSEED=0 "VLLM_HOST_IP=$host" "${python_env[@]}")
     if [[ $DEVICE == cpu ]]; then
@@ -55,18 +56,24 @@ instance() {
 # All instances at once: they become ready together.
 instances() {
     local i
-    for i in "${!prefill_places[@]}"; do instance prefill "$i" "${prefill_places[i]}"; done
-    for i in "${!decode_places[@]}"; do instance decode "$i" "${decode_places[i]}"; done
-    for i in "${!mixed_places[@]}"; do instance mixed "$i" "${mixed_places[i]}"; done
-    [[ $baseline == no ]] || instance baseline 0 "$BASELINE_HOST:$BASELINE_PORT"
+    for i in "${!prefill_places[@]}"; do instance prefill "$i" "${prefill_places[i]}" "$PREFILL_PORT"; done
+    for i in "${!decode_places[@]}"; do instance decode "$i" "${decode_places[i]}" "$DECODE_PORT"; done
+    for i in "${!mixed_places[@]}"; do instance mixed "$i" "${mixed_places[i]}" "$PREFILL_PORT"; done
+    [[ $baseline == no ]] || instance baseline 0 "$BASELINE_HOST:$BASELINE_PORT" "$BASELINE_PORT"
 }
 
-# pd_proxy [facts of a prefill instance [of a decode instance]]: facts as `pdbench proxy` takes them behind an address.
+# The proxy. A deployment's `facts NTH` says what the dialect has to know of a prefill instance behind its address.
 pd_proxy() {
-    local prefill decode host=$SERVICE_HOST program=$pdbench
+    local prefill=() decode=("${decode_places[@]}") host=$SERVICE_HOST program=$pdbench each
     [[ $topology != *m ]] || return 0
     is_here "$host" || program=pdbench
-    prefill=("${prefill_places[@]/%/${1:-}}") decode=("${decode_places[@]/%/${2:-}}")
+    for each in "${prefill_places[@]}"; do
+        if declare -F facts >/dev/null; then
+            prefill+=("$each,$(facts $((${each##*:} - PREFILL_PORT)))")
+        else
+            prefill+=("$each")
+        fi
+    done
     if [[ $proxy == python ]]; then
         [[ $DIALECT == plain ]] || fail "the plain Python proxy speaks only dialect plain, and $deployment needs $DIALECT"
         start proxy "$host" "http://$host:$PROXY_PORT/health" -- "$python" "$here/plain-proxy.py" --host "$host" \
@@ -85,7 +92,9 @@ plan_simulated() {
     start simulated "$node" "http://${decode_places[0]}/health" -- "$pdbench" sim --no-proxy --topology "$topology" \
         --host "$node" --prefill-port "$PREFILL_PORT" --decode-port "$DECODE_PORT" --dialect "$DIALECT"
     await
-    pd_proxy "${PREFILL_FACTS:-}" "${DECODE_FACTS:-}"
+    # A simulated node has one port for everything.
+    BOOTSTRAP_PORT=$PREFILL_PORT
+    pd_proxy
 }
 
 # Ready is who completes: as many prompts as there are instances, so that each has had one.

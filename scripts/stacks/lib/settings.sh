@@ -73,7 +73,8 @@ derive() {
     mixed_places=() prefill_places=() decode_places=()
     if [[ $topology == *m ]]; then
         places mixed_places "${topology%m}" "$PREFILL_PORT" "${prefill_hosts[@]}"
-        front=http://${mixed_places[0]}
+        # What it takes over comes from the store alone.
+        front=http://${mixed_places[0]} BLOCK=$BLOCK_SIZE
     else
         prefills=${topology%%p*} decodes=${topology#*p}
         places prefill_places "$prefills" "$PREFILL_PORT" "${prefill_hosts[@]}"
