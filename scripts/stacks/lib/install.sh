@@ -1,10 +1,11 @@
 # Sourced by ../stack: installs what a deployment needs on this machine, where it is not there. What cannot be installed
 # makes a skip with its reason, exit status 0; whatever fails after this is a failure.
 
-# What of a simulated run or of other devices is there is the user's affair.
+# Where vLLM runs on other devices, or is simulated, nothing is installed.
 install() {
     local each
     [[ $simulated == no && $DEVICE == cpu ]] || return 0
+    mkdir -p "$stacks"
     for each in ${PACKAGES:-}; do
         package "${each%=*}" "${each#*=}"
     done

@@ -5,9 +5,7 @@
 
 etcd_server() {
     local url=http://$SERVICE_HOST:$ETCD_PORT peer=http://$SERVICE_HOST:$ETCD_PEER_PORT
-    if [[ $dry_run == no ]]; then
-        on "$SERVICE_HOST" "rm -rf ${state@Q}/etcd"
-    fi
+    fresh "$SERVICE_HOST" etcd
     start etcd "$SERVICE_HOST" "$url/health" -- etcd --data-dir "$state/etcd" --listen-client-urls "$url" \
         --advertise-client-urls "$url" --listen-peer-urls "$peer" --initial-advertise-peer-urls "$peer" \
         --initial-cluster "default=$peer"

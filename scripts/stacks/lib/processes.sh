@@ -34,6 +34,13 @@ $(base64 <<<"$3")
 END"
 }
 
+# fresh HOST FOLDER: nothing of an earlier run is left in that folder of the deployment's.
+fresh() {
+    if [[ $dry_run == no ]]; then
+        on "$1" "rm -rf ${state@Q}/${2@Q}"
+    fi
+}
+
 quote() {
     if [[ $1 =~ ^[A-Za-z0-9_./:=,@%+-]+$ ]]; then
         printf '%s' "$1"
