@@ -1,8 +1,8 @@
 """What the decode instances took over and what they computed themselves, from their own counters.
 
 usage: moved.py save FILE URL...         notes the counters
-       moved.py since FILE BLOCK URL...  tells their growth; fails when prompts were computed at decode beyond BLOCK
-                                         tokens a request, which is what no connector moves"""
+       moved.py since FILE MOST URL...   tells their growth; fails when nothing was moved, or more than MOST tokens a
+                                         request were computed at decode: a connector leaves at most a block"""
 
 import json
 import re
@@ -29,7 +29,7 @@ def main():
         with open(file, "w") as out:
             json.dump(counters(sys.argv[3:]), out)
         return
-    block = int(sys.argv[3])
+    most = int(sys.argv[3])
     before = json.load(open(file))
     grown = {key: int(value - before[key]) for key, value in counters(sys.argv[4:]).items()}
     print(
@@ -38,8 +38,8 @@ def main():
     )
     if grown["external_kv_transfer"] == 0:
         raise SystemExit("no KV was moved")
-    if grown["local_compute"] > block * grown["requests"]:
-        raise SystemExit(f"more than {block} tokens a request were computed at decode")
+    if grown["local_compute"] > most * grown["requests"]:
+        raise SystemExit(f"more than {most} tokens a request were computed at decode")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,14 @@
 # Sourced by ../stack: the parts that deployments are made of. A deployment.sh has
 #   plan                        calls them in start order, with `await` where what follows needs what is before
 #   arguments ROLE INDEX HOST   puts vLLM's arguments of an instance into `args`, its environment into `env`
-# and sets DIALECT, BLOCK (tokens of the smallest piece of KV that moves) and STORE; it may have `extra`, run by `all`.
+# and sets DIALECT, BLOCK (tokens of the smallest piece of KV that moves), BLOCK_SIZE (vLLM's, on the processor) and STORE.
+# It may have
+#   facts NTH                   prints what the proxy has to know of the NTH prefill instance of a host
+#   extra                       asks what only this deployment is asked
+
+extra() {
+    :
+}
 
 etcd_server() {
     local url=http://$SERVICE_HOST:$ETCD_PORT peer=http://$SERVICE_HOST:$ETCD_PEER_PORT
@@ -98,8 +105,8 @@ plan_simulated() {
 # Ready is who completes: as many prompts as there are instances, so that each has had one.
 first_completions() {
     local count=$((${#prefill_places[@]} + ${#decode_places[@]} + ${#mixed_places[@]}))
-    run python3 "$here/first-completion.py" "$front" "$name" "$count"
-    [[ $baseline == no ]] || run python3 "$here/first-completion.py" "http://$BASELINE_HOST:$BASELINE_PORT" "$name" 1
+    run python3 "$here/complete.py" "$front" "$name" "$count"
+    [[ $baseline == no ]] || run python3 "$here/complete.py" "http://$BASELINE_HOST:$BASELINE_PORT" "$name" 1
 }
 
 # What the guides prepare on a host; told, never changed.

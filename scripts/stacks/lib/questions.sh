@@ -42,6 +42,15 @@ asked_model() {
     [[ $simulated == yes ]] || printf -- '--tokenizer\n%s\n' "$model"
 }
 
+# One prompt after the other: all but the last block of each is moved.
+check_moved() {
+    local -a urls
+    mapfile -t urls < <(decode_urls)
+    run python3 "$here/moved.py" save "$state/counters.json" "${urls[@]}"
+    run python3 "$here/complete.py" "$front" "$name" 8
+    run python3 "$here/moved.py" since "$state/counters.json" "$BLOCK" "${urls[@]}"
+}
+
 check() {
     local -a asked nodes against=()
     mapfile -t asked < <(asked_model)
@@ -50,6 +59,7 @@ check() {
     if [[ $topology == *m ]]; then
         run python3 "$here/twice.py" "$front" "$name" "$BLOCK"
     else
+        [[ $simulated == yes || ${CHECK_STATUS:-0} != 0 ]] || check_moved
         [[ -z $store_metrics || $simulated == yes ]] || nodes+=(--store "$store_metrics")
         if [[ $dry_run == no ]] && ! "$pdbench" check --help >/dev/null 2>&1; then
             printf '==> pdbench accuracy kv-probe\n'
@@ -80,7 +90,7 @@ bench() {
         --request-rate inf --host "${host%:*}" --port "${host##*:}" --sonnet-input-len 2000 --sonnet-output-len 1000 \
         --sonnet-prefix-len 100 --trust-remote-code --max-concurrency 1024 --num-prompts "$BENCH_PROMPTS" --ignore-eos \
         --burstiness 1000 --dataset-path "$root/datasets/sonnets.txt" --save-result --output-dir .
-    [[ $simulated == yes || $topology == *m ]] || run python3 "$here/moved.py" since "$state/counters.json" "$BLOCK" "${urls[@]}"
+    [[ $simulated == yes || $topology == *m ]] || run python3 "$here/moved.py" since "$state/counters.json" "${BENCH_COMPUTED:-$BLOCK}" "${urls[@]}"
     if [[ $dry_run == no ]]; then
         local -a folder=("$state"/bench/*-serve-*/)
         expect 0 'pdbench report' "$pdbench" report "${folder[0]}" >"$state/bench/report.txt"

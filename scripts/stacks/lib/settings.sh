@@ -95,6 +95,7 @@ derive() {
     fi
     store_metrics=''
     [[ $STORE == no ]] || store_metrics=http://$SERVICE_HOST:$MASTER_METRICS_PORT/metrics
+    python_path
     find_pdbench
 }
 
@@ -132,6 +133,9 @@ saved_settings() {
     # shellcheck disable=SC1091
     source "$state/settings"
     derive
+    # What is started from now on ends first.
+    stage=$(cut -d' ' -f5 "$state/pids" | sort -rn | head -1)
+    stage=$((stage + 1))
 }
 
 find_pdbench() {

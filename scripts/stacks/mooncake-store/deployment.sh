@@ -3,6 +3,8 @@
 DIALECT=plain BLOCK=32 BLOCK_SIZE=32 STORE=yes
 PACKAGES='etcd=etcd-server libibverbs.so.1=libibverbs1 libnuma.so.1=libnuma1 librdmacm.so.1=librdmacm1'
 EXTRAS=mooncake
+# What prefill puts is in the store some time after its answer: under load decode asks too early, and computes the rest.
+BENCH_COMPUTED=1000
 PROXY_FLAGS=--benchmark-mode
 
 plan() {

@@ -37,14 +37,14 @@ foreign_proxy() {
     await
 }
 
-# 60 requests in 30 s, and after 12 s no master: clients see answers, and KV no longer moves.
+# 20 requests in 20 s, and after 12 s no master: clients see answers, later, and KV no longer moves.
 kill_master() {
     local load code=0
     local -a asked urls
     mapfile -t asked < <(asked_model)
     mapfile -t urls < <(decode_urls)
     local -a command=("$pdbench" serve --base-url "$front" "${asked[@]}" --dataset-name random --input-len 512 --output-len 16
-        --num-prompts 60 --request-rate 2 --burstiness 1000 --output-dir .)
+        --num-prompts 20 --request-rate 1 --burstiness 1000 --output-dir .)
     printf '==> mooncake_master killed in mid-run\n'
     if [[ $dry_run == yes ]]; then
         run "${command[@]}"
@@ -52,7 +52,7 @@ kill_master() {
     fi
     run_in killed "${command[@]}" &
     load=$!
-    sleep 15
+    sleep 12
     end master KILL
     python3 "$here/moved.py" save "$state/counters.json" "${urls[@]}"
     wait "$load" || code=$?

@@ -20,7 +20,8 @@ for record in records:
 print("   ", ", ".join(f"{kind}: {count} of {generated} tokens" for kind, (count, generated) in kinds.items()))
 grown = {key: int(after[key] - before[key]) for key in before}
 print(f"    decode counted {grown['requests']} requests and {grown['generated']} tokens")
-# Requests of one token that ask whether anything answers are not of the batch.
-others = grown["requests"] - requests
-if others < 0 or not requests * tokens <= grown["generated"] <= requests * tokens + others * tokens:
-    raise SystemExit(f"{requests} requests of {tokens} tokens were to be counted")
+# The batch, and the requests that asked before it whether anything answers.
+asked, answered = kinds.get("probe", (0, 0))
+expected = {"requests": requests + asked, "generated": requests * tokens + answered}
+if any(grown[key] != value for key, value in expected.items()):
+    raise SystemExit(f"{expected['requests']} requests and {expected['generated']} tokens were to be counted")

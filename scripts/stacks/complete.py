@@ -1,7 +1,7 @@
 """Waits until completions come through, and says how long they took. A server is ready when it completes, not when it
 says so: behind a proxy /health and /v1/models may be missing, or there while nothing works.
 
-usage: first-completion.py URL MODEL COUNT"""
+usage: complete.py URL MODEL COUNT        so many prompts of some 500 tokens, one after the other, none like another"""
 
 import json
 import sys
@@ -16,7 +16,7 @@ opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 def complete(number):
     """The reason why it failed, or None."""
-    prompt = f"Prompt {number} of {count}: " + "the road goes ever on and on. " * 60
+    prompt = f"{time.time_ns()}: " + "".join(f"the road bends at mark {mark + number} and goes on, " for mark in range(40))
     body = {"model": model, "prompt": prompt, "max_tokens": 4, "temperature": 0, "ignore_eos": True}
     head = {"Content-Type": "application/json"}
     request = urllib.request.Request(url + "/v1/completions", json.dumps(body).encode(), head)
