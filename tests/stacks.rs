@@ -124,3 +124,38 @@ fn a_setting_that_is_none_is_named() {
     assert_eq!(done.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&done.stderr).contains("sets PREFIL_HOSTS, which is no setting"));
 }
+
+/// Runs a bash script that has the functions of `lib/processes.sh`, with this ssh; what it printed.
+fn with_processes(kept: &Path, ssh: &str, script: &str) -> String {
+    let here = Path::new(ROOT).join("scripts/stacks/lib/processes.sh");
+    let begin = format!("set -euo pipefail; dry_run=no deployment=test state={}; mkdir -p $state/logs", kept.display());
+    let done = Command::new("bash")
+        .args(["-c", &format!("{begin}; : >$state/pids; source {}; {script}", here.display())])
+        .env("STACK_SSH", ssh)
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).unwrap()
+}
+
+#[test]
+fn what_was_started_by_ssh_ends_by_its_recorded_process_alone() {
+    let kept = tempfile::tempdir().unwrap();
+    let ssh = kept.path().join("ssh");
+    // Notes the host, and runs on this one what it was to run there.
+    std::fs::write(&ssh, format!("echo \"$1\" >>{}/hosts\nshift\nexec \"$@\"\n", kept.path().display())).unwrap();
+    let script = "start one node-1 - -- sleep 600; start other node-2 - -- sleep 600; waiting=()
+        while read -r _ _ pid _; do kill -0 $pid; echo started $pid; done <$state/pids
+        # The id of the second now belongs to another process, as far as anyone can tell.
+        other=$(sed -n '2s/^[^ ]* [^ ]* \\([0-9]*\\) .*/\\1/p' $state/pids); sed -i '2s/[0-9]* 1$/1 1/' $state/pids
+        down; kill -0 $other && kill $other && echo spared $other";
+    let printed = with_processes(kept.path(), &format!("sh {}", ssh.display()), script);
+    let pids: Vec<&str> = printed.lines().filter_map(|line| line.strip_prefix("started ")).collect();
+    assert_eq!(pids.len(), 2, "{printed}");
+    let gone = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "));
+    assert!(gone(pids[0]), "{printed}");
+    assert!(printed.contains(&format!("spared {}", pids[1])), "{printed}");
+    let hosts = std::fs::read_to_string(kept.path().join("hosts")).unwrap();
+    assert!(hosts.contains("node-1") && hosts.contains("node-2"), "{hosts}");
+    assert!(kept.path().join("files/one.sh").exists() && !kept.path().join("pids").exists());
+}

@@ -1,7 +1,7 @@
 # LMCacheConnectorV1 over Mooncake's store: chunks of KV, found by their hashes. mooncake_master keeps the metadata itself.
 # shellcheck disable=SC2034,SC2154
 DIALECT=plain BLOCK=64 BLOCK_SIZE=32 STORE=yes
-PACKAGES='libibverbs.so.1=libibverbs1 libnuma.so.1=libnuma1 librdmacm.so.1=librdmacm1'
+PACKAGES='libibverbs.so.1=libibverbs1 libnuma.so.1=libnuma1'
 EXTRAS='mooncake lmcache'
 # As in ../mooncake-store: under load decode asks before all is there.
 BENCH_COMPUTED=1000

@@ -1,7 +1,7 @@
 # MooncakeConnector: Mooncake's transfer engine moves KV from a prefill instance to the decode instance that wants it.
 # shellcheck disable=SC2034,SC2154
 DIALECT=mooncake-p2p BLOCK=1 BLOCK_SIZE=32
-PACKAGES='libibverbs.so.1=libibverbs1 libnuma.so.1=libnuma1 librdmacm.so.1=librdmacm1'
+PACKAGES='libibverbs.so.1=libibverbs1 libnuma.so.1=libnuma1'
 EXTRAS=mooncake
 
 plan() {

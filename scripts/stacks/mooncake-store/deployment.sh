@@ -1,7 +1,7 @@
 # MooncakeStoreConnector: prefill puts KV into Mooncake's distributed store, decode finds it there by the prompt's hashes.
 # shellcheck disable=SC2034,SC2154
 DIALECT=plain BLOCK=32 BLOCK_SIZE=32 STORE=yes
-PACKAGES='etcd=etcd-server libibverbs.so.1=libibverbs1 libnuma.so.1=libnuma1 librdmacm.so.1=librdmacm1'
+PACKAGES='etcd=etcd-server libibverbs.so.1=libibverbs1 libnuma.so.1=libnuma1'
 EXTRAS=mooncake
 # What prefill puts is in the store some time after its answer: under load decode asks too early, and computes the rest.
 BENCH_COMPUTED=1000

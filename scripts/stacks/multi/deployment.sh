@@ -2,7 +2,7 @@
 # deployments do. With --topology 1m: one instance that does both, with the store alone, and no proxy.
 # shellcheck disable=SC2034,SC2154
 DIALECT=mooncake-p2p BLOCK=1 BLOCK_SIZE=32 STORE=yes
-PACKAGES='etcd=etcd-server libibverbs.so.1=libibverbs1 libnuma.so.1=libnuma1 librdmacm.so.1=librdmacm1'
+PACKAGES='etcd=etcd-server libibverbs.so.1=libibverbs1 libnuma.so.1=libnuma1'
 EXTRAS=mooncake
 
 plan() {
