@@ -1,7 +1,7 @@
 # Gaudi (the HPU fork of vLLM): MooncakeStoreConnector over etcd and mooncake_master. Not run on the hardware by this project.
 # shellcheck disable=SC2034,SC2154
 DIALECT=plain BLOCK=128 BLOCK_SIZE=128 STORE=yes
-PROXY_FLAGS=--benchmark-mode
+PROXY_FLAGS=(--benchmark-mode)
 
 plan() {
     etcd_server

@@ -85,7 +85,7 @@ pd_proxy() {
             --port "$PROXY_PORT" --prefill "${prefill[@]}" --decode "${decode[@]}" --repeat-d-times "${REPEAT_D_TIMES:-0}"
     else
         start proxy "$host" "http://$host:$PROXY_PORT/health" -- "$program" proxy --host "$host" --port "$PROXY_PORT" \
-            --dialect "$DIALECT" --prefill "${prefill[@]}" --decode "${decode[@]}" ${PROXY_FLAGS:-}
+            --dialect "$DIALECT" --prefill "${prefill[@]}" --decode "${decode[@]}" ${PROXY_FLAGS[@]+"${PROXY_FLAGS[@]}"}
     fi
 }
 

@@ -42,12 +42,14 @@ asked_model() {
     [[ $simulated == yes ]] || printf -- '--tokenizer\n%s\n' "$model"
 }
 
-# One prompt after the other: all but the last block of each is moved.
+# One prompt after the other: all but the last block of each is moved. What decode finds by the prompt alone is put there
+# behind prefill's answer, so that prefill is given time.
 check_moved() {
-    local -a urls
+    local -a urls early=()
+    [[ $DIALECT != plain ]] || early=("http://${prefill_places[0]}")
     mapfile -t urls < <(decode_urls)
     run python3 "$here/moved.py" save "$state/counters.json" "${urls[@]}"
-    run python3 "$here/complete.py" "$front" "$name" 8
+    run python3 "$here/complete.py" "$front" "$name" 8 ${early[@]+"${early[@]}"}
     run python3 "$here/moved.py" since "$state/counters.json" "$BLOCK" "${urls[@]}"
 }
 

@@ -70,6 +70,9 @@ derive() {
     read -r -a prefill_hosts <<<"$PREFILL_HOSTS"
     read -r -a decode_hosts <<<"$DECODE_HOSTS"
     topology=${topology:-${#prefill_hosts[@]}p${#decode_hosts[@]}d}
+    if [[ $simulated == yes ]]; then
+        SERVICE_HOST=127.0.0.1 prefill_hosts=(127.0.0.1) decode_hosts=(127.0.0.1) BENCH_PROMPTS=16
+    fi
     mixed_places=() prefill_places=() decode_places=()
     if [[ $topology == *m ]]; then
         places mixed_places "${topology%m}" "$PREFILL_PORT" "${prefill_hosts[@]}"

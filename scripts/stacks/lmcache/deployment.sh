@@ -4,7 +4,7 @@ DIALECT=plain BLOCK=64 BLOCK_SIZE=32 STORE=yes
 PACKAGES='libibverbs.so.1=libibverbs1 libnuma.so.1=libnuma1'
 EXTRAS='mooncake lmcache'
 # As in ../mooncake-store: under load decode asks before all is there.
-BENCH_COMPUTED=1000
+BENCH_COMPUTED=2000
 
 plan() {
     mooncake_master -enable_http_metadata_server -http_metadata_server_host="$SERVICE_HOST" \

@@ -4,8 +4,8 @@ DIALECT=plain BLOCK=32 BLOCK_SIZE=32 STORE=yes
 PACKAGES='etcd=etcd-server libibverbs.so.1=libibverbs1 libnuma.so.1=libnuma1'
 EXTRAS=mooncake
 # What prefill puts is in the store some time after its answer: under load decode asks too early, and computes the rest.
-BENCH_COMPUTED=1000
-PROXY_FLAGS=--benchmark-mode
+BENCH_COMPUTED=2000
+PROXY_FLAGS=(--benchmark-mode)
 
 plan() {
     etcd_server

@@ -18,7 +18,7 @@ arguments() {
         side=$((side + ${#prefill_places[@]}))
     fi
     env+=("VLLM_NIXL_SIDE_CHANNEL_HOST=$3" "VLLM_NIXL_SIDE_CHANNEL_PORT=$side")
-    [[ $DEVICE != cpu ]] || env+=(UCX_TLS=tcp,self,sm)
+    [[ $DEVICE != cpu ]] || env+=("UCX_TLS=tcp,self,sm")
     kv_buffer_device=$DEVICE
     args+=(--kv-transfer-config "$(render_line kv.json)")
 }
