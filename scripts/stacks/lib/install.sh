@@ -5,6 +5,9 @@
 install() {
     local each
     [[ $simulated == no && $DEVICE == cpu ]] || return 0
+    for each in "$SERVICE_HOST" "${prefill_hosts[@]}" "${decode_hosts[@]}"; do
+        is_here "$each" || fail "DEVICE=cpu installs vLLM on this machine alone, and $each is another: set DEVICE and VLLM"
+    done
     mkdir -p "$stacks"
     for each in ${PACKAGES:-}; do
         package "${each%=*}" "${each#*=}"

@@ -128,7 +128,7 @@ await() {
             lives "$host" "$pid" "$begun" || {
                 printf '%s ended early; its last lines:\n' "$name" >&2
                 on "$host" "tail -n 25 ${state@Q}/logs/${name@Q}.log" >&2
-                exit 1
+                fail "what did start: scripts/stacks/stack down $deployment"
             }
             ((SECONDS - begin < ${READY_SECONDS:-900})) || fail "$name is not ready after $((SECONDS - begin)) s: no answer from $ready"
             sleep 0.5

@@ -99,7 +99,6 @@ derive() {
     store_metrics=''
     [[ $STORE == no ]] || store_metrics=http://$SERVICE_HOST:$MASTER_METRICS_PORT/metrics
     python_path
-    find_pdbench
 }
 
 # places ARRAY COUNT PORT HOST...: host:port of each instance; on one host the ports count up.
@@ -111,9 +110,8 @@ places() {
     for ((i = 0; i < count; i++)); do
         into+=("${hosts[i % ${#hosts[@]}]}:$((port + i / ${#hosts[@]}))")
     done
-    for ((i = 1; i < ${#hosts[@]}; i++)); do
-        [[ ${hosts[i]} != "${hosts[0]}" ]] || fail "a host stands twice in hosts.env; --topology makes several instances on one host"
-    done
+    [[ -z $(printf '%s\n' "${hosts[@]}" | sort | uniq -d) ]] ||
+        fail "a host stands twice in hosts.env; --topology makes several instances on one host"
 }
 
 save_settings() {
@@ -141,6 +139,7 @@ saved_settings() {
     stage=$((stage + 1))
 }
 
+# The program under test; building it is for those verbs that run it.
 find_pdbench() {
     if [[ $dry_run == yes ]]; then
         pdbench=pdbench

@@ -43,7 +43,8 @@ kill_master() {
     local -a asked urls
     mapfile -t asked < <(asked_model)
     mapfile -t urls < <(decode_urls)
-    local -a command=("$pdbench" serve --base-url "$front" "${asked[@]}" --dataset-name random --input-len 512 --output-len 16
+    local -a command=("$pdbench" serve --base-url "$front" "${asked[@]}" --prefill "${prefill_places[@]}"
+        --decode "${decode_places[@]}" --store-metrics "$store_metrics" --dataset-name random --input-len 512 --output-len 16
         --num-prompts 20 --request-rate 1 --burstiness 1000 --output-dir .)
     printf '==> mooncake_master killed in mid-run\n'
     if [[ $dry_run == yes ]]; then
@@ -57,6 +58,8 @@ kill_master() {
     python3 "$here/moved.py" save "$state/counters.json" "${urls[@]}"
     wait "$load" || code=$?
     printf '    pdbench serve ended with status %s\n' "$code"
+    tr -s ' \n' ' ' <"$state/killed/out.txt" | grep -oE 'KV no longer moved from [^;]*; [^.]*' | sed 's/^/    /' ||
+        fail 'pdbench serve did not see that KV stopped'
     if python3 "$here/moved.py" since "$state/counters.json" "$BLOCK" "${urls[@]}"; then
         fail 'KV moved without a master'
     fi
