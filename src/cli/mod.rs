@@ -3,6 +3,7 @@
 //! Deliberately absent: doing anything.
 
 mod accuracy;
+mod check;
 mod dataset;
 mod proxy;
 mod report;
@@ -26,6 +27,7 @@ struct Cli {
 enum Verb {
     Serve(Box<serve::ServeArgs>),
     Accuracy(Box<accuracy::AccuracyArgs>),
+    Check(Box<check::CheckArgs>),
     Sim(Box<sim::SimArgs>),
     Selftest(selftest::SelftestArgs),
     Proxy(Box<proxy::ProxyArgs>),
@@ -66,6 +68,7 @@ pub fn parse(arguments: &[String], outside: &Outside<'_>) -> Result<Parsed, Erro
     Ok(Parsed::Plan(Box::new(match cli.verb {
         Verb::Serve(arguments) => arguments.any_plan(outside)?,
         Verb::Accuracy(arguments) => Plan::Accuracy(Box::new(arguments.plan(outside)?)),
+        Verb::Check(arguments) => Plan::Check(Box::new(arguments.plan(outside)?)),
         Verb::Sim(arguments) => Plan::Sim(arguments.plan()?),
         Verb::Selftest(arguments) => Plan::Selftest(arguments.plan()),
         Verb::Proxy(arguments) => Plan::Proxy(arguments.plan()?),

@@ -21,6 +21,7 @@ pub(super) fn learn(plan: &mut Plan) -> Result<(), Error> {
         Plan::Serve(serve) => &mut serve.target,
         Plan::Repeat(repeat) => &mut repeat.serve.target,
         Plan::Accuracy(accuracy) => &mut accuracy.serve.target,
+        Plan::Check(check) => &mut check.serve.target,
         _ => return Ok(()),
     };
     if let TargetPlan::Embedded(sim) = target { sim.learn() } else { Ok(()) }

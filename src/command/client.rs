@@ -82,6 +82,16 @@ impl Client {
         models.find(|listed| listed["id"] == model)?["max_model_len"].as_u64()
     }
 
+    /// The models that the target lists, each with the tokens that it takes, where the target says so.
+    pub(super) async fn models_and_lengths(&self) -> Result<Vec<(String, Option<u64>)>, NoAnswer> {
+        let list = self.list().await?;
+        let models = list["data"].as_array().into_iter().flatten();
+        let told = |model: &serde_json::Value| {
+            Some((model["id"].as_str()?.to_owned(), model["max_model_len"].as_u64()))
+        };
+        Ok(models.filter_map(told).collect())
+    }
+
     /// The models that the target lists: id, and what is behind it where the target says so.
     pub(super) async fn listed(&self) -> Result<Vec<(String, Option<String>)>, NoAnswer> {
         let list = self.list().await?;

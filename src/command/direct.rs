@@ -64,26 +64,12 @@ impl Direct {
             decode: self.decode[d].0.clone(),
             id: format!("{}{id}", writing.id_prefix),
         };
-        let unspeakable =
-            |error: DialectError| Error::new(Exit::Usage, "a leg cannot be written").caused_by(error);
-        let (lead_id, lead) = legs.prefill().map_err(unspeakable)?;
-        let (bytes, then) = match legs.decode(None) {
-            Ok(bytes) => (bytes, None),
-            // It is made from the prefill instance's answer.
-            Err(DialectError::MissingField { .. }) => {
-                let then: Then = Arc::new(move |answer| {
-                    let answer = Object::parse(answer).map_err(|error| format!("no JSON object: {error}"))?;
-                    legs.decode(Some(&answer)).map_err(|error| error.to_string())
-                });
-                (Vec::new(), Some(then))
-            }
-            Err(error) => return Err(unspeakable(error)),
-        };
+        let (lead_id, bytes, lead) = legs.led(1 + p)?;
         Ok(Prepared {
             id: lead_id,
             place: 1 + self.prefill.len() + d,
             bytes,
-            lead: Some(Lead { place: 1 + p, bytes: lead, then }),
+            lead: Some(lead),
             prompt_tokens: request.prompt_tokens,
             prompt_tokens_source: writing.prompt_tokens_source,
             requested_tokens: request.output_tokens,
@@ -95,15 +81,39 @@ impl Direct {
 }
 
 /// Both legs of one request.
-struct Legs {
-    dialect: Dialect,
-    asked: Asked,
-    prefill: Instance,
-    decode: Instance,
-    id: String,
+pub(super) struct Legs {
+    pub(super) dialect: Dialect,
+    pub(super) asked: Asked,
+    pub(super) prefill: Instance,
+    pub(super) decode: Instance,
+    pub(super) id: String,
 }
 
 impl Legs {
+    /// The decode leg behind its lead, which goes to `place`: request id, head and body as far as they are known, lead.
+    pub(super) fn led(self, place: usize) -> Result<(String, Vec<u8>, Lead), Error> {
+        let (id, lead) = self.prefill().map_err(unspeakable)?;
+        let (bytes, then) = match self.decode(None) {
+            Ok(bytes) => (bytes, None),
+            // It is made from the prefill instance's answer.
+            Err(DialectError::MissingField { .. }) => {
+                let then: Then = Arc::new(move |answer| {
+                    let answer = Object::parse(answer).map_err(|error| format!("no JSON object: {error}"))?;
+                    self.decode(Some(&answer)).map_err(|error| error.to_string())
+                });
+                (Vec::new(), Some(then))
+            }
+            Err(error) => return Err(unspeakable(error)),
+        };
+        Ok((id, bytes, Lead { place, bytes: lead, then }))
+    }
+
+    /// Both legs, to be sent at once: request id, head and body of each.
+    pub(super) fn both(&self) -> Result<(String, Vec<u8>, Vec<u8>), Error> {
+        let (id, prefill) = self.prefill().map_err(unspeakable)?;
+        Ok((id, prefill, self.decode(None).map_err(unspeakable)?))
+    }
+
     fn pair(&self) -> Pair<'_> {
         pair(&self.prefill.node, &self.decode.node, &self.id)
     }
@@ -119,6 +129,10 @@ impl Legs {
         let leg = self.dialect.decode_leg(&self.asked, &self.pair(), answer)?;
         Ok(head_with(&self.decode.target, leg.path, &leg.request_id, &leg.headers, &leg.body))
     }
+}
+
+fn unspeakable(error: DialectError) -> Error {
+    Error::new(Exit::Usage, "a leg cannot be written").caused_by(error)
 }
 
 /// What both legs of a request share whose client plays the proxy.

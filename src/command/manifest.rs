@@ -56,6 +56,7 @@ pub(super) fn manifest(known: Known<'_>, world: &Surroundings) -> Manifest {
         nodes: known.plan.nodes.clone(),
         repeat: None,
         accuracy: None,
+        check: None,
         stamps: known.stamps,
         comparison: None,
         simulator: match &known.plan.target {

@@ -4,6 +4,7 @@
 mod accuracy;
 mod answers;
 mod cache;
+mod check;
 mod child;
 mod client;
 mod dataset;
@@ -37,12 +38,14 @@ pub use accuracy::sources::{PUBLISHED, Published};
 pub use accuracy::{AccuracyPlan, Baseline, Paths, PromptFormat};
 pub use answers::AnswersPlan;
 pub use cache::{CachePlan, Errand, FetchPlan, Way};
+pub use check::CheckPlan;
 pub use error::{Error, Exit};
 pub(crate) use input::key_file;
 pub use plan::{
-    DatasetPlan, DirectPlan, Instance, Plan, ProbePrompt, ProxyPlan, RepeatPlan, RepeatWay, ReportPlan,
-    ResultPlan, Salt, SelftestPlan, ServePlan, SimPlan, TargetPlan, TokenizerPlan, TrustPlan, WarmupPrompts,
+    DatasetPlan, DirectPlan, Instance, Plan, ProbePrompt, ProxyPlan, RepeatPlan, RepeatWay, ResultPlan, Salt,
+    SelftestPlan, ServePlan, SimPlan, TargetPlan, TokenizerPlan, TrustPlan, WarmupPrompts,
 };
+pub use remake::ReportPlan;
 pub use surroundings::{Environment, Interrupt, InterruptedBy, Resolver, Resolving, Surroundings};
 
 /// Does what was asked for. Inside a `current_thread` tokio runtime.
@@ -55,6 +58,7 @@ pub async fn run(mut plan: Plan, world: &mut Surroundings) -> Result<Exit, Error
         Plan::Serve(plan) => serve::serve(plan, world).await,
         Plan::Repeat(plan) => repeat::repeat(*plan, world).await,
         Plan::Accuracy(plan) => accuracy::accuracy(*plan, world).await,
+        Plan::Check(plan) => check::check(*plan, world).await,
         Plan::Sim(plan) => sim::serve_sim(plan, world).await,
         Plan::Selftest(plan) => selftest::selftest(plan, world).await,
         Plan::Proxy(plan) => proxy::serve_proxy(plan, world).await,

@@ -1,4 +1,4 @@
-use super::{AccuracyPlan, AnswersPlan, CachePlan};
+use super::{AccuracyPlan, AnswersPlan, CachePlan, CheckPlan, ReportPlan};
 use crate::cluster::{Node, Role};
 use crate::load::{KeepText, ReadLimits, Timeouts};
 use crate::measure::{Detail, NodeFacts, Prompts, Slo};
@@ -24,6 +24,8 @@ pub enum Plan {
     Repeat(Box<RepeatPlan>),
     /// Ask a task's questions and score the answers.
     Accuracy(Box<AccuracyPlan>),
+    /// Find out whether a PD deployment works, pair by pair.
+    Check(Box<CheckPlan>),
     /// Run the simulated cluster until stopped.
     Sim(SimPlan),
     /// Find out what this machine can measure.
@@ -390,11 +392,4 @@ pub struct ProxyPlan {
     pub admin_key_file: Option<PathBuf>,
     /// What to say of what was typed.
     pub notes: Vec<String>,
-}
-
-/// What `report` was asked to do.
-#[derive(Debug)]
-pub struct ReportPlan {
-    /// The run's directory.
-    pub directory: PathBuf,
 }

@@ -85,7 +85,7 @@ fn unreachable(target: &Target, why: &str) -> Error {
 }
 
 /// The first of the addresses that takes a connection.
-async fn first_open(addresses: &[SocketAddr]) -> Result<SocketAddr, String> {
+pub(super) async fn first_open(addresses: &[SocketAddr]) -> Result<SocketAddr, String> {
     let mut refusals = Vec::new();
     for &address in addresses {
         let why = match timeout(Duration::from_secs(5), TcpStream::connect(address)).await {

@@ -3,10 +3,17 @@
 use super::accuracy::judged;
 use super::manifest::{recover_span, who_stamped};
 use super::recorder::write_results;
-use super::{Error, Exit, ReportPlan, Surroundings, input};
+use super::{Error, Exit, Surroundings, input};
 use crate::measure::{Run, State};
 use crate::report::{self, Reported, Style};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// What `report` was asked to do.
+#[derive(Debug)]
+pub struct ReportPlan {
+    /// The run's directory.
+    pub directory: PathBuf,
+}
 
 /// Reads a run back and writes everything that is derived from it.
 pub(super) fn remake(plan: &ReportPlan, world: &mut Surroundings) -> Result<Exit, Error> {

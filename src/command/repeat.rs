@@ -316,6 +316,7 @@ fn word(kind: Kind) -> &'static str {
         Kind::Prefill => "prefill",
         Kind::Replica => "decode",
         Kind::Question => "question",
+        Kind::Check => "check",
         Kind::Probe | Kind::Warmup | Kind::Main => "trigger",
     }
 }

@@ -1,11 +1,11 @@
 use super::KeepText;
 use super::tally::{Tally, TokenEvent};
 use crate::measure::{
-    EndedIn, Flag, Offset, Outcome, Reply, RequestRecord, Rules, StreamFacts, StreamFault, TokenLogprob,
-    TransportEnd,
+    EndedIn, Flag, Kind, Offset, Outcome, Reply, RequestRecord, Rules, StreamFacts, StreamFault,
+    TokenLogprob, TransportEnd,
 };
 use crate::wire::http1::{Head, Http1Error, Limits, Part, ResponseReader};
-use crate::wire::openai::{Answer, BadChunk, Choice, Chunk, ChunkReader, Piece, read_answer};
+use crate::wire::openai::{Answer, BadChunk, Choice, Chunk, ChunkReader, LikelyToken, Piece, read_answer};
 use crate::wire::sse::{Event, Splitter};
 use crate::wire::{Secret, server_timing};
 use std::sync::Arc;
@@ -307,7 +307,7 @@ impl Reading {
         let rules = Rules {
             requested_tokens: self.record.requested_tokens.unwrap_or(0),
             ignore_eos: self.record.ignore_eos,
-            may_be_empty: self.record.asking.is_some(),
+            may_be_empty: self.record.kind == Kind::Question,
         };
         self.record.outcome = Outcome::judge(end, &self.facts, rules);
         if self.record.outcome == Outcome::EmptyOutput {
@@ -377,7 +377,7 @@ impl Reading {
 
 /// A choice as a record keeps it.
 fn reply(choice: Choice) -> Reply {
-    let token = |(token, margin)| TokenLogprob { token, margin };
+    let token = |LikelyToken { token, logprob, margin, next }| TokenLogprob { token, margin, logprob, next };
     Reply {
         text: choice.text,
         finish_reason: choice.finish_reason,

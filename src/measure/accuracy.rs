@@ -45,6 +45,12 @@ pub struct TokenLogprob {
     /// How much likelier it was than the next best, nats; `None` where only one was told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub margin: Option<f64>,
+    /// Its log probability.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logprob: Option<f64>,
+    /// The likeliest other token in its place, where one was told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// What an accuracy run was asked to do.

@@ -4,6 +4,7 @@
 
 mod accuracy;
 mod binomial;
+pub mod check;
 mod distribution;
 mod events;
 mod formula;
@@ -17,6 +18,7 @@ mod plateau;
 mod record;
 mod repeat;
 mod run;
+mod server;
 mod slo;
 mod span;
 mod steady;
@@ -51,6 +53,7 @@ pub use run::{
     DatasetFacts, Detail, Host, Manifest, NodeFacts, RampUp, Run, RunFile, SCHEMA, Settings, State,
     TargetFacts, TickerFacts,
 };
+pub use server::{CounterName, GaugeName, HistogramCounts, HistogramName, NodeCounts, NodeDelta, is_told};
 pub use slo::{Slo, SloError};
 pub use steady::{Growth, Steady};
 pub use summary::{Counts, Lateness, Measured, Rates, Summary, TokenTotals, View};

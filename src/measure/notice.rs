@@ -18,6 +18,12 @@ pub(super) fn warnings(run: &Run, summary: &Summary) -> Vec<Warning> {
         return warnings;
     }
     let cut = summary.counts.cancelled;
+    if run.manifest.check.is_some() {
+        // How fast it was is not what it is about.
+        let unfinished = (0 < cut).then_some(Warning::Unfinished { requests: cut });
+        let simulated = run.manifest.target.simulated.then_some(Warning::SimulatedTarget);
+        return simulated.into_iter().chain(unfinished).collect();
+    }
     let degraded = summary.client.state == ClientState::Degraded;
     let simulated = run.manifest.target.simulated;
     let mut warnings: Vec<Warning> = [

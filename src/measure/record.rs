@@ -20,6 +20,8 @@ pub enum Kind {
     Replica,
     /// Asks for the answer to a question, or to several.
     Question,
+    /// Part of a functional check; `asking` says which.
+    Check,
 }
 
 /// Which clock stamped what came from the socket.
@@ -231,7 +233,7 @@ impl RequestRecord {
 
     /// True when it is part of the measured load.
     pub fn is_main(&self) -> bool {
-        matches!(self.kind, Kind::Main | Kind::Replica | Kind::Question)
+        matches!(self.kind, Kind::Main | Kind::Replica | Kind::Question | Kind::Check)
     }
 
     /// True when the flag was counted at least once.

@@ -1,3 +1,4 @@
+use super::check::CheckFacts;
 use super::{
     AccuracyFacts, AccuracyResult, Comparison, Offset, RepeatFacts, RequestRecord, Slo, Stamps, Summary,
 };
@@ -89,6 +90,9 @@ pub struct Manifest {
     /// What an accuracy run asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<AccuracyFacts>,
+    /// What a functional check sent, and what the instances told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<CheckFacts>,
     /// Which clock stamped what came from the sockets.
     pub stamps: Stamps,
     /// Where the prompts came from.

@@ -1,3 +1,4 @@
+use super::check::{self, CheckResult};
 use super::{
     BatchResult, ClientVerdict, Definition, Distribution, Flag, METRICS, Outcome, ProxyCost, RequestRecord,
     Run, Steady, ToldBy, Validity, Warning, accuracy, notice, repeat, span,
@@ -32,6 +33,9 @@ pub struct Summary {
     /// What came of each batch of replicas, in a run of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub batches: Vec<BatchResult>,
+    /// What came of a functional check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<CheckResult>,
     /// What else a reader should know.
     pub warnings: Vec<Warning>,
 }
@@ -149,8 +153,13 @@ impl Summary {
         };
         let client = ClientVerdict::of(run, &lateness, median_ms);
         let batches = repeat::batches(run);
+        let check = check::check(run);
+        let validity = match &check {
+            Some(check) => Validity::of_check(run, &counts, check),
+            None => Validity::of(run, &counts, &client, &batches),
+        };
         let mut summary = Self {
-            validity: Validity::of(run, &counts, &client, &batches),
+            validity,
             counts,
             tokens: TokenTotals::of(run),
             strict,
@@ -161,6 +170,7 @@ impl Summary {
             lateness,
             client,
             batches,
+            check,
             warnings: Vec::new(),
         };
         summary.warnings = notice::warnings(run, &summary);

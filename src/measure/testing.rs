@@ -85,6 +85,7 @@ fn manifest(num_prompts: usize) -> Manifest {
         nodes: Vec::new(),
         repeat: None,
         accuracy: None,
+        check: None,
         stamps: Stamps::User,
         dataset: DatasetFacts {
             name: "custom".to_owned(),

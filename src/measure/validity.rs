@@ -1,3 +1,4 @@
+use super::check::{CheckFault, CheckResult};
 use super::{
     AccuracyFault, BatchFault, BatchResult, ClientState, ClientVerdict, Counts, Flag, Offset, Outcome,
     OutputLength, RequestRecord, Run, accuracy, notice,
@@ -77,6 +78,11 @@ pub enum Reason {
         /// What.
         fault: AccuracyFault,
     },
+    /// A functional check found something.
+    Check {
+        /// What.
+        fault: CheckFault,
+    },
     /// pdbench itself failed.
     Internal {
         /// Requests that failed of it.
@@ -130,6 +136,7 @@ impl Reason {
             }
             Reason::Repeat { batch, fault } => format!("batch of {batch}: {}", fault.what()),
             Reason::Accuracy { fault } => fault.what(),
+            Reason::Check { fault } => fault.what(),
             Reason::Internal { requests, parts } => internal(*requests, parts),
         }
     }
@@ -139,6 +146,7 @@ impl Reason {
         match self {
             Reason::Repeat { fault, .. } => fault.what_to_do(),
             Reason::Accuracy { fault } => fault.what_to_do(),
+            Reason::Check { fault } => fault.what_to_do(),
             Reason::NoOkRequest => "look at the errors by kind below and send one request by hand",
             Reason::FailureShare { .. } => {
                 "look at the errors by kind, lower the load, or allow more with --max-error-rate"
@@ -188,6 +196,14 @@ impl Validity {
         .into_iter()
         .flatten();
         let reasons: Vec<Reason> = of_batches.chain(of_load).collect();
+        Self { valid: reasons.is_empty(), reasons }
+    }
+
+    /// Judges a functional check by what it found: each request that failed is part of that.
+    pub(super) fn of_check(run: &Run, counts: &Counts, check: &CheckResult) -> Self {
+        let faults = check.faults.iter().cloned().map(|fault| Reason::Check { fault });
+        let none = (counts.ok == 0).then_some(Reason::NoOkRequest);
+        let reasons: Vec<Reason> = faults.chain(none).chain(internal_fault(run, counts)).collect();
         Self { valid: reasons.is_empty(), reasons }
     }
 

@@ -42,13 +42,21 @@ impl Scraper {
     /// # Errors
     /// When there is no answer in time, or none that can be read.
     pub async fn scrape(&mut self) -> Result<Scrape, NotScraped> {
+        self.scrape_only(|_| true).await
+    }
+
+    /// The same of the lines whose name is wanted.
+    ///
+    /// # Errors
+    /// When there is no answer in time, or none that can be read.
+    pub async fn scrape_only(&mut self, wanted: impl Fn(&str) -> bool) -> Result<Scrape, NotScraped> {
         let address = self.address;
         let failed = |why: String| NotScraped { address, why };
         let text = match timeout(self.patience, self.text()).await {
             Ok(text) => text.map_err(failed)?,
             Err(_) => return Err(failed(format!("no answer within {:?}", self.patience))),
         };
-        Scrape::parse(&text).map_err(|error| failed(error.to_string()))
+        Scrape::parse_only(&text, wanted).map_err(|error| failed(error.to_string()))
     }
 
     async fn text(&mut self) -> Result<String, String> {

@@ -4,6 +4,7 @@
 
 mod accuracy;
 mod batches;
+mod check;
 mod strict;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,9 @@ pub enum Style {
 pub fn console(reported: &Reported<'_>, style: Style) -> String {
     if reported.run.accuracy.is_some() {
         return verdict_lines(reported, style) + &accuracy::accuracy_block(reported, style);
+    }
+    if reported.summary.check.is_some() {
+        return verdict_lines(reported, style) + &check::check_block(reported, style);
     }
     // vLLM's block has nothing to say about batches: its throughput would be that of ramp and drain.
     let middle = match reported.summary.batches.is_empty() {

@@ -3,6 +3,7 @@
 
 use super::Reported;
 use super::accuracy::score_line;
+use super::check::check_line;
 use super::text::{MISSING, bare, count, counted, fixed, number, plain};
 use crate::measure::{
     Added, BatchResult, Definition, Distribution, EndedIn, METRICS, Metric, Percentile, ProxyCost, Reason,
@@ -27,6 +28,9 @@ pub(super) fn verdict(reported: &Reported<'_>) -> &'static str {
 pub(super) fn bill(reported: &Reported<'_>) -> String {
     if let Some(result) = &reported.run.accuracy {
         return score_line(reported, result);
+    }
+    if let Some(check) = &reported.summary.check {
+        return check_line(reported, check);
     }
     let counts = &reported.summary.counts;
     let simulated = if reported.run.manifest.target.simulated { " (simulated)" } else { "" };
@@ -116,7 +120,7 @@ pub(super) fn rows<'a>(reported: &Reported<'a>, definition: Definition) -> Vec<R
     let mut rows = Vec::new();
     for metric in METRICS.iter().filter(|metric| applies(metric, reported) && !is_twin(metric)) {
         let Some(distribution) = view.distribution(metric.key) else { continue };
-        if reported.run.accuracy.is_some() {
+        if reported.run.accuracy.is_some() || reported.summary.check.is_some() {
             if is_latency(metric) && 0 < distribution.count {
                 rows.push(Row { metric, from_schedule: false, distribution });
             }

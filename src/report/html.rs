@@ -6,6 +6,7 @@ mod accuracy;
 mod answers;
 mod batches;
 mod charts;
+mod check;
 mod client;
 mod facts;
 mod head;
@@ -56,9 +57,14 @@ const SECTIONS: &[fn(&Reported<'_>) -> Option<Section>] = &[
     facts::how_to_read,
 ];
 
+/// Those of a check, which is not about speed.
+const CHECK_SECTIONS: &[fn(&Reported<'_>) -> Option<Section>] =
+    &[outcomes::warnings, check::steps, check::pairs, check::instances, outcomes::outcomes, facts::facts];
+
 /// The whole page.
 pub fn report_html(reported: &Reported<'_>) -> String {
-    let sections: Vec<Section> = SECTIONS.iter().filter_map(|section| section(reported)).collect();
+    let sections = if reported.summary.check.is_some() { CHECK_SECTIONS } else { SECTIONS };
+    let sections: Vec<Section> = sections.iter().filter_map(|section| section(reported)).collect();
     let manifest = &reported.run.manifest;
     let word = verdict(reported);
     let title = format!("{word} · {} · pdbench {}", plain(&manifest.target.model), plain(&manifest.verb));

@@ -6,6 +6,7 @@
 
 mod accuracy;
 pub mod chart;
+mod check;
 mod console;
 mod csv;
 mod fold;

@@ -76,6 +76,7 @@ pub fn manifest() -> Manifest {
         nodes: Vec::new(),
         repeat: None,
         accuracy: None,
+        check: None,
         stamps: Stamps::Kernel,
         dataset: DatasetFacts {
             name: "sonnet".to_owned(),

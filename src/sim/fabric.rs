@@ -10,7 +10,7 @@ use super::metrics::Metrics;
 use super::sequence::Job;
 use super::store::Store;
 use crate::cluster::Role;
-use crate::runtime::lock;
+use crate::runtime::{Clock, lock};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +28,9 @@ pub(super) struct Fabric {
     /// What prompts ask that were made into token ids.
     pub memory: Memory,
     store: Option<Mutex<Store>>,
+    /// When the store dies.
+    store_dies: Option<Instant>,
+    store_timeout: Duration,
     hold: Duration,
     wait: Duration,
     places: Mutex<BTreeMap<String, Place>>,
@@ -84,7 +87,7 @@ enum Place {
 
 impl Fabric {
     /// An idle fabric.
-    pub fn new(config: &Config) -> Arc<Self> {
+    pub fn new(config: &Config, clock: Clock) -> Arc<Self> {
         let kv = &config.kv;
         let blocks = kv.store_capacity_tokens / config.cost.block_tokens;
         let store =
@@ -93,6 +96,8 @@ impl Fabric {
             link: Link::new(config.cost.clone()),
             memory: Memory::default(),
             store,
+            store_dies: kv.store_dies_s.map(|at| clock.at(Duration::from_secs_f64(at))),
+            store_timeout: Duration::from_secs_f64(kv.store_timeout_s),
             hold: Duration::from_secs_f64(kv.hold_s),
             wait: Duration::from_secs_f64(kv.wait_s),
             places: Mutex::default(),
@@ -110,6 +115,12 @@ impl Fabric {
     /// Whether there is a KV store.
     pub fn has_store(&self) -> bool {
         self.store.is_some()
+    }
+
+    /// How long a request waits for the store in vain; `None` while it lives.
+    pub fn store_is_dead(&self) -> Option<Duration> {
+        let died = self.store_dies.is_some_and(|dies| dies <= Instant::now());
+        died.then_some(self.store_timeout)
     }
 
     /// How long a decode node waits for KV that was promised.

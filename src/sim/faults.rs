@@ -5,7 +5,7 @@ use crate::cluster::Role;
 use std::fmt;
 use std::str::FromStr;
 
-/// One thing that goes wrong, and on which nodes.
+/// One thing that goes wrong, and on which nodes or which link.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Fault {
     /// What.
@@ -14,6 +14,9 @@ pub struct Fault {
     pub role: Option<Role>,
     /// On the node with this index alone: `@decode:1`.
     pub index: Option<usize>,
+    /// On KV that comes from the prefill node with this index alone: `@prefill:2-decode:1`. KV that a store hands out
+    /// comes from no node.
+    pub from: Option<usize>,
 }
 
 /// What goes wrong.
@@ -42,7 +45,29 @@ pub enum FaultKind {
     /// `swap-kv=0.1`: for this share of prompts the KV that a decode node took over before is used instead, and the
     /// answer is the other prompt's.
     SwapKv(f64),
+    /// `made-up-kv`: a decode node takes any prompt's KV for arrived and answers from nothing, as vLLM's
+    /// DecodeBenchConnector does.
+    MadeUpKv,
+    /// `partial-put=96`: of each prompt no more than so many tokens get into the store.
+    PartialPut(u32),
+    /// `hash-seed=7`: the node names its blocks in the store by another seed, as with another `PYTHONHASHSEED`.
+    HashSeed(u32),
+    /// `stop-drops-kv`: KV is dropped whose prefill ended in another way than by its length.
+    StopDropsKv,
+    /// `other-weights`: the node serves another model under the same name.
+    OtherWeights,
+    /// `other-name`: the node serves its model as `NAME-other`.
+    OtherName,
+    /// `max-len=4096`: the node's own longest prompt and answer together, tokens.
+    MaxLen(u32),
+    /// `block-size=32`: the node's own tokens in a KV block.
+    BlockSize(u32),
 }
+
+/// What has a value behind `=`, and what has none, as an error lists them.
+const WORDS: &str = "status=NNN, fail-prefill, lose-kv, slow-link=FACTOR, reset-after=N, error-after=N, stall-after=N, \
+    corrupt-kv=SHARE, corrupt-kv-rising=N, swap-kv=SHARE, made-up-kv, partial-put=TOKENS, hash-seed=N, stop-drops-kv, \
+    other-weights, other-name, max-len=TOKENS or block-size=TOKENS";
 
 /// Faults, in the order they were written; none is written `none`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -57,14 +82,25 @@ impl Faults {
         Faults(self.0.iter().chain(&more.0).filter(here).copied().collect())
     }
 
+    /// Those that hold for KV from the prefill node with this index, or for what comes from none.
+    pub fn coming_from(&self, node: Option<usize>) -> Faults {
+        let holds = |fault: &&Fault| fault.from.is_none() || fault.from == node;
+        Faults(self.0.iter().filter(holds).copied().collect())
+    }
+
     /// What the first fault that is of the kind asked for says.
     pub fn find<T>(&self, kind: impl Fn(FaultKind) -> Option<T>) -> Option<T> {
         self.0.iter().find_map(|fault| kind(fault.kind))
     }
 
+    /// Whether one of them is this.
+    pub fn has(&self, wanted: FaultKind) -> bool {
+        self.0.iter().any(|fault| fault.kind == wanted)
+    }
+
     /// Whether KV is lost.
     pub fn lose_kv(&self) -> bool {
-        self.find(|kind| (kind == FaultKind::LoseKv).then_some(())).is_some()
+        self.has(FaultKind::LoseKv)
     }
 
     /// How many times as long KV takes on the link.
@@ -109,16 +145,49 @@ impl FromStr for Fault {
             "corrupt-kv" => share().map(FaultKind::CorruptKv),
             "corrupt-kv-rising" => events().filter(|requests| 0 < *requests).map(FaultKind::CorruptKvRising),
             "swap-kv" => share().map(FaultKind::SwapKv),
+            "made-up-kv" if value.is_none() => Some(FaultKind::MadeUpKv),
+            "partial-put" => events().map(FaultKind::PartialPut),
+            "hash-seed" => events().map(FaultKind::HashSeed),
+            "stop-drops-kv" if value.is_none() => Some(FaultKind::StopDropsKv),
+            "other-weights" if value.is_none() => Some(FaultKind::OtherWeights),
+            "other-name" if value.is_none() => Some(FaultKind::OtherName),
+            "max-len" => events().filter(|tokens| 0 < *tokens).map(FaultKind::MaxLen),
+            "block-size" => events().filter(|tokens| (1..=65_536).contains(tokens)).map(FaultKind::BlockSize),
             _ => None,
         };
         let kind = kind.ok_or_else(|| {
             format!(
-                "`{text}` is not a fault: want status=NNN, fail-prefill, lose-kv, slow-link=FACTOR, reset-after=N, \
-                 error-after=N, stall-after=N, corrupt-kv=SHARE, corrupt-kv-rising=N or swap-kv=SHARE, each with @ROLE or @ROLE:INDEX behind it for some nodes alone"
+                "`{text}` is not a fault: want {WORDS}, each with @ROLE or @ROLE:INDEX behind it for some nodes alone"
             )
         })?;
-        let (role, index) = place.map_or(Ok((None, None)), place_of)?;
-        Ok(Self { kind, role, index })
+        let Some(place) = place else { return Ok(Self { kind, role: None, index: None, from: None }) };
+        let Some((from, to)) = place.split_once('-') else {
+            let (role, index) = place_of(place)?;
+            return Ok(Self { kind, role, index, from: None });
+        };
+        let link = place_of(from).ok().zip(place_of(to).ok()).filter(|_| kind.is_of_a_link());
+        match link {
+            Some(((Some(Role::Prefill), Some(from)), (Some(Role::Decode), Some(to)))) => {
+                Ok(Self { kind, role: Some(Role::Decode), index: Some(to), from: Some(from) })
+            }
+            _ => Err(format!(
+                "`{text}` names no link: want a fault of KV on its way, such as lose-kv@prefill:2-decode:1"
+            )),
+        }
+    }
+}
+
+impl FaultKind {
+    /// Whether it happens to KV on its way from one node to another.
+    fn is_of_a_link(self) -> bool {
+        matches!(
+            self,
+            FaultKind::LoseKv
+                | FaultKind::SlowLink(_)
+                | FaultKind::CorruptKv(_)
+                | FaultKind::CorruptKvRising(_)
+                | FaultKind::SwapKv(_)
+        )
     }
 }
 
@@ -163,10 +232,19 @@ impl fmt::Display for Fault {
             FaultKind::CorruptKv(share) => write!(f, "corrupt-kv={share}"),
             FaultKind::CorruptKvRising(requests) => write!(f, "corrupt-kv-rising={requests}"),
             FaultKind::SwapKv(share) => write!(f, "swap-kv={share}"),
+            FaultKind::MadeUpKv => f.write_str("made-up-kv"),
+            FaultKind::PartialPut(tokens) => write!(f, "partial-put={tokens}"),
+            FaultKind::HashSeed(seed) => write!(f, "hash-seed={seed}"),
+            FaultKind::StopDropsKv => f.write_str("stop-drops-kv"),
+            FaultKind::OtherWeights => f.write_str("other-weights"),
+            FaultKind::OtherName => f.write_str("other-name"),
+            FaultKind::MaxLen(tokens) => write!(f, "max-len={tokens}"),
+            FaultKind::BlockSize(tokens) => write!(f, "block-size={tokens}"),
         }?;
-        match (self.role, self.index) {
-            (Some(role), Some(index)) => write!(f, "@{role}:{index}"),
-            (Some(role), None) => write!(f, "@{role}"),
+        match (self.from, self.role, self.index) {
+            (Some(from), Some(role), Some(index)) => write!(f, "@{}:{from}-{role}:{index}", Role::Prefill),
+            (_, Some(role), Some(index)) => write!(f, "@{role}:{index}"),
+            (_, Some(role), None) => write!(f, "@{role}"),
             _ => Ok(()),
         }
     }
@@ -215,6 +293,8 @@ mod tests {
             "status=503@decode:1,slow-link=2.5",
             "fail-prefill,lose-kv@prefill,reset-after=0",
             "corrupt-kv=0.25,corrupt-kv-rising=500@decode,swap-kv=1@decode:1",
+            "lose-kv@prefill:2-decode:1,made-up-kv@decode,partial-put=96,hash-seed=7@decode:0,stop-drops-kv",
+            "other-weights@decode:1,other-name@prefill,max-len=4096,block-size=32@decode",
         ] {
             assert_eq!(text.parse::<Faults>().map(|faults| faults.to_string()), Ok(text.to_owned()));
         }
@@ -239,6 +319,10 @@ mod tests {
             "corrupt-kv-rising=0",
             "swap-kv=NaN",
             "lose-kv@master",
+            "lose-kv@prefill-decode:1",
+            "lose-kv@decode:1-prefill:1",
+            "status=503@prefill:0-decode:0",
+            "max-len=0",
         ] {
             assert!(text.parse::<Faults>().is_err(), "{text}");
         }
@@ -252,5 +336,15 @@ mod tests {
         let faults: Faults = "status=500@decode:1,lose-kv@prefill,slow-link=3".parse().unwrap();
         let at = |role, index| faults.of(&Faults::default(), role, index).0.len();
         assert_eq!((at(Role::Decode, 0), at(Role::Decode, 1), at(Role::Prefill, 5)), (1, 2, 2));
+    }
+
+    #[test]
+    fn a_fault_of_a_link_is_for_kv_that_comes_that_way() {
+        let faults: Faults = "lose-kv@prefill:2-decode:1".parse().unwrap();
+        let there =
+            |role, index, from| faults.of(&Faults::default(), role, index).coming_from(from).lose_kv();
+        assert!(there(Role::Decode, 1, Some(2)));
+        assert!(!there(Role::Decode, 1, Some(1)) && !there(Role::Decode, 1, None));
+        assert!(!there(Role::Decode, 0, Some(2)) && !there(Role::Prefill, 2, Some(2)));
     }
 }

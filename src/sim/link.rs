@@ -18,12 +18,12 @@ impl Link {
     }
 
     /// Moves the KV of `tokens`, ready to leave at `ready`, in `slowness` times the time that the cost model says.
-    /// Gives the instants when it begins and arrives.
-    pub fn occupy(&self, tokens: u64, ready: Instant, slowness: f64) -> (Instant, Instant) {
+    /// Gives the instant when it arrives.
+    pub fn occupy(&self, tokens: u64, ready: Instant, slowness: f64) -> Instant {
         let mut free_at = lock(&self.free_at);
         let start = free_at.map_or(ready, |free_at| free_at.max(ready));
         let end = start + self.cost.link_occupied(tokens).mul_f64(slowness);
         *free_at = Some(end);
-        (start, end + self.cost.link_latency())
+        end + self.cost.link_latency()
     }
 }

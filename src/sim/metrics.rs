@@ -1,6 +1,7 @@
 //! How `/metrics` tells what nodes count: names and labels of vLLM 0.30's V1 engine. Each node is `engine` 0 of
 //! its own. What a connector counts is there once that connector worked.
 
+use super::Config;
 use super::counts::{Counts, StoreOperations};
 use crate::runtime;
 use crate::wire::prometheus::{Histogram, Kind, Writer};
@@ -193,8 +194,9 @@ const HISTOGRAMS: &[HistogramFamily] = &[
     ("vllm:nixl_bytes_transferred", "Bytes per KV cache transfer.", |counts| &counts.transfer_bytes),
 ];
 
-/// The exposition of a node that holds `kv_capacity_tokens`.
-pub(super) fn expose(counts: &Counts, model: &str, kv_capacity_tokens: u64) -> String {
+/// The exposition of a node of `config`.
+pub(super) fn expose(counts: &Counts, config: &Config) -> String {
+    let (model, kv_capacity_tokens) = (config.model.as_str(), config.cost.kv_capacity_tokens);
     let mut writer = Writer::default();
     for family in FAMILIES {
         let series = (family.series)(counts, kv_capacity_tokens as f64);
@@ -215,7 +217,23 @@ pub(super) fn expose(counts: &Counts, model: &str, kv_capacity_tokens: u64) -> S
         writer.histogram(name, &[ENGINE, ("model_name", model)], histogram(counts));
     }
     expose_store(&mut writer, counts, model);
+    expose_cache(&mut writer, config);
     writer.finish()
+}
+
+/// The facts about the KV cache, which vLLM tells as labels.
+fn expose_cache(writer: &mut Writer, config: &Config) {
+    let block = config.cost.block_tokens;
+    let (size, blocks) = (block.to_string(), (config.cost.kv_capacity_tokens / block).to_string());
+    let prefix_caching = if config.prefix_cache { "True" } else { "False" };
+    writer.family("vllm:cache_config_info", Kind::Gauge, "Information of the LLMEngine CacheConfig");
+    let labels = [
+        ("block_size", size.as_str()),
+        ("enable_prefix_caching", prefix_caching),
+        ENGINE,
+        ("num_gpu_blocks", blocks.as_str()),
+    ];
+    writer.sample("vllm:cache_config_info", &labels, 1.0);
 }
 
 const ENGINE: (&str, &str) = ("engine", "0");

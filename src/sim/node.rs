@@ -1,11 +1,11 @@
 //! A node: an engine with its KV, and what a request goes through there. Before the engine its KV may come from
 //! elsewhere; after the last token its KV may go elsewhere.
 
-use super::answer::{Answer, Limits};
+use super::answer::{Answer, Finish, Limits};
 use super::door::{Door, Slot};
 use super::engine::{Engine, SharedPool, reusable};
-use super::fabric::{Fabric, Member};
-use super::faults::Faults;
+use super::fabric::{Fabric, Member, Offer};
+use super::faults::{FaultKind, Faults};
 use super::handoff::{Fetch, Leg};
 use super::metaserver::Call;
 use super::metrics::{Metrics, expose};
@@ -97,6 +97,7 @@ impl Serving {
             full_id: std::mem::take(&mut self.full_id),
             ready: self.last,
             faults: self.faults.clone(),
+            by_length: self.answer.finish == Finish::Length,
         })
     }
 }
@@ -110,6 +111,8 @@ pub(super) struct Outgoing {
     pub full_id: String,
     pub ready: Instant,
     pub faults: Faults,
+    /// Whether it made as many tokens as it was to.
+    pub by_length: bool,
 }
 
 /// KV that did not have to be computed.
@@ -117,6 +120,8 @@ struct Arrived {
     local_tokens: u32,
     external_tokens: u32,
     at: Instant,
+    /// Index of the prefill node that it came from; `None` from a store.
+    from: Option<usize>,
 }
 
 impl Node {
@@ -128,10 +133,11 @@ impl Node {
         clock: Clock,
         (role, index, address): (Role, usize, SocketAddr),
     ) -> Arc<Self> {
-        let (metrics, pool) = (Metrics::new(), SharedPool::new(config));
+        let config = Arc::new(config.of_node(role, index));
+        let (metrics, pool) = (Metrics::new(), SharedPool::new(&config));
         Arc::new(Self {
-            door: Engine::start(config, &pool, &metrics, log),
-            config: Arc::clone(config),
+            door: Engine::start(&config, &pool, &metrics, log),
+            config,
             fabric: Arc::clone(fabric),
             log: Arc::clone(log),
             member: fabric.join(role, index, address),
@@ -161,7 +167,7 @@ impl Node {
 
     /// The exposition of the node's metrics.
     pub fn expose(&self) -> String {
-        expose(&self.metrics.lock(), &self.config.model, self.config.cost.kv_capacity_tokens)
+        expose(&self.metrics.lock(), &self.config)
     }
 
     /// Finds no prompt's beginning of before any more.
@@ -176,6 +182,10 @@ impl Node {
         let earlier = self.taken.one_more();
         let mut entry = Entry::open(&self.log, id.clone(), received, prompt.tokens, &self.member);
         let arrived = match &leg {
+            _ if faults.has(FaultKind::MadeUpKv) && self.member.role == Role::Decode => {
+                let local_tokens = self.local_tokens(&prompt);
+                Some(self.arrived(&prompt, local_tokens, prompt.tokens, received, None))
+            }
             Leg::Fetch(fetch) => {
                 let _deferred = Deferred::new(&self.metrics);
                 self.fetch(fetch, &prompt, received, &full_id, &faults).await
@@ -183,6 +193,7 @@ impl Node {
             Leg::Alone if self.member.role != Role::Prefill => self.look_up(&prompt, received, &faults).await,
             _ => None,
         };
+        let faults = faults.coming_from(arrived.as_ref().and_then(|arrived| arrived.from));
         if let Some(arrived) = &arrived {
             entry.kv_arrived(arrived.at);
         }
@@ -275,6 +286,8 @@ impl Node {
                 }
             }
         };
+        let from = offer.as_ref().and_then(|offer| self.origin(offer));
+        let faults = faults.coming_from(from);
         let wanted = offer.filter(|offer| {
             let engine = fetch.engine_id.as_ref().is_none_or(|id| *id == offer.engine_id);
             let port = fetch.port.is_none_or(|port| port == offer.address.port());
@@ -287,19 +300,26 @@ impl Node {
         }
         let offer = wanted?;
         let tokens = u64::from(prompt.tokens - local_tokens);
-        let (start, at) = match offer.arrives {
+        let posted = offer.ready.max(received);
+        let (posted, at) = match offer.arrives {
             Some(at) => (offer.ready, at),
-            None => self.fabric.link.occupy(tokens, offer.ready.max(received), faults.slowness()),
+            None => (posted, self.fabric.link.occupy(tokens, posted, faults.slowness())),
         };
         sleep_until(at).await;
         if fetch.nixl {
             let mut counts = self.metrics.lock();
-            counts.transfer.observe((at - start).as_secs_f64());
+            // As NIXL tells it: from the posting of the transfer to its end, with the wait for others on the link.
+            counts.transfer.observe((at - posted).as_secs_f64());
             counts.transfer_bytes.observe(self.config.cost.kv_bytes(tokens) as f64);
         }
         // The prefill node's blocks are free from here on.
         drop(offer);
-        Some(self.arrived(prompt, local_tokens, prompt.tokens, at))
+        Some(self.arrived(prompt, local_tokens, prompt.tokens, at, from))
+    }
+
+    /// Index of the prefill node that made an offer.
+    fn origin(&self, offer: &Offer) -> Option<usize> {
+        self.fabric.member_at(offer.address.port()).map(|member| member.index)
     }
 
     /// Looks for the beginning of `prompt` where KV lies without a name: what was delivered here, the store.
@@ -307,21 +327,33 @@ impl Node {
         let local_tokens = self.local_tokens(prompt);
         let key = delivered_key(&self.member.engine_id, prompt.before_last);
         if let Some(offer) = self.fabric.take(&key, Duration::ZERO).await {
-            let at = offer.arrives.unwrap_or(received);
+            let (at, from) = (offer.arrives.unwrap_or(received), self.origin(&offer));
             self.metrics.lock().external_queries += u64::from(prompt.tokens - local_tokens);
-            return Some(self.arrived(prompt, local_tokens, offer.tokens.max(local_tokens), at));
+            return Some(self.arrived(prompt, local_tokens, offer.tokens.max(local_tokens), at, from));
         }
-        let at = self.load(prompt, local_tokens, received, faults)?;
+        if let Some(timeout) = self.fabric.store_is_dead().filter(|_| self.fabric.has_store()) {
+            let _deferred = Deferred::new(&self.metrics);
+            sleep_until(received + timeout).await;
+            return None;
+        }
+        let at = self.load(prompt, local_tokens, received, &faults.coming_from(None))?;
         let _deferred = Deferred::new(&self.metrics);
         sleep_until(at.1).await;
-        Some(self.arrived(prompt, local_tokens, at.0, at.1))
+        Some(self.arrived(prompt, local_tokens, at.0, at.1, None))
     }
 
     /// The first `tokens` of `prompt` are here: what of them came from elsewhere, the last one always computed.
-    fn arrived(&self, prompt: &Prompt, local_tokens: u32, tokens: u32, at: Instant) -> Arrived {
+    fn arrived(
+        &self,
+        prompt: &Prompt,
+        local_tokens: u32,
+        tokens: u32,
+        at: Instant,
+        from: Option<usize>,
+    ) -> Arrived {
         let external_tokens = tokens.min(prompt.tokens - 1) - local_tokens;
         self.metrics.lock().external_hits += u64::from(external_tokens);
-        Arrived { local_tokens, external_tokens, at }
+        Arrived { local_tokens, external_tokens, at, from }
     }
 }
 

@@ -45,7 +45,7 @@ impl SimCluster {
     /// A cluster without nodes; `config`'s topology is not looked at. Times are `clock`'s.
     pub fn new(config: Config, clock: Clock, truth: Option<TruthSink>) -> Self {
         let log = TruthLog::start(&config, clock, truth);
-        Self { fabric: Fabric::new(&config), config: Arc::new(config), log, clock }
+        Self { fabric: Fabric::new(&config, clock), config: Arc::new(config), log, clock }
     }
 
     /// Serves one node, the `index`th of its role, until `stop`: `Drain` lets its requests end, `Now` cuts its

@@ -3,10 +3,10 @@
 use super::answer::Answer;
 use super::counts::StoreOperation;
 use super::fabric::{Delivery, Offer};
-use super::faults::Faults;
+use super::faults::{FaultKind, Faults};
 use super::handoff::{Give, Leg, pull_key, pull_params};
 use super::node::{Node, Outgoing, delivered_key};
-use super::prompt::Prompt;
+use super::prompt::{Prompt, mix};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,7 +17,8 @@ impl Node {
     /// Does with `outgoing` what its leg asks for, and gives the `kv_transfer_params` of the answer. KV for the
     /// store has arrived there when it is done; what others fetch, or what is delivered, goes on without it.
     pub async fn settle(self: Arc<Self>, outgoing: Outgoing) -> Option<Value> {
-        let Outgoing { leg, slot, prompt, full_id, ready, faults } = outgoing;
+        let Outgoing { leg, slot, prompt, full_id, ready, faults, by_length } = outgoing;
+        let lost = faults.lose_kv() || faults.has(FaultKind::StopDropsKv) && !by_length;
         let first_token = || json!({ "first_tok": Answer::first_id(&prompt, &self.config) });
         let offer = Offer {
             engine_id: self.member.engine_id.clone(),
@@ -26,8 +27,8 @@ impl Node {
             hash: prompt.hash,
             ready,
             arrives: None,
-            there: !faults.lose_kv(),
-            held: Some(slot).filter(|_| !faults.lose_kv()),
+            there: !lost,
+            held: Some(slot).filter(|_| !lost),
             expired: matches!(leg, Leg::Give(Give::Answer)).then(|| self.metrics.clone()),
         };
         match leg {
@@ -60,11 +61,11 @@ impl Node {
                 Some(first_token())
             }
             Leg::Give(Give::FirstToken) => {
-                self.save(&prompt, ready, &faults).await;
+                self.save(&prompt, ready, &faults, lost).await;
                 Some(first_token())
             }
             Leg::Alone => {
-                self.save(&prompt, ready, &faults).await;
+                self.save(&prompt, ready, &faults, lost).await;
                 None
             }
             Leg::Fetch(_) => None,
@@ -85,7 +86,7 @@ impl Node {
             return ready;
         }
         let tokens = u64::from(offer.tokens);
-        let (_, arrives) = self.fabric.link.occupy(tokens, offer.ready, faults.slowness());
+        let arrives = self.fabric.link.occupy(tokens, offer.ready, faults.slowness());
         // A node that dies takes what is on its way with it.
         let node = Arc::downgrade(self);
         tokio::spawn(async move {
@@ -100,15 +101,27 @@ impl Node {
     }
 
     /// Puts the full blocks of `prompt` that the store does not have into it.
-    async fn save(&self, prompt: &Prompt, ready: Instant, faults: &Faults) {
-        let Some(missing) = self.fabric.store().map(|store| store.missing(&prompt.blocks)) else { return };
-        let asked = StoreOperation { keys: prompt.blocks.len() as u64, ..StoreOperation::default() };
+    async fn save(&self, prompt: &Prompt, ready: Instant, faults: &Faults, lost: bool) {
+        let mut keys = store_keys(prompt, faults);
+        let Some(mut missing) = self.fabric.store().map(|store| store.missing(&keys)) else { return };
+        let asked = StoreOperation { keys: keys.len() as u64, ..StoreOperation::default() };
+        if let Some(timeout) = self.fabric.store_is_dead() {
+            sleep_until(ready + timeout).await;
+            let failed = StoreOperation { failed_keys: keys.len() as u64, time: timeout, ..asked };
+            return self.metrics.lock().store_operation("save_put", failed);
+        }
         self.metrics.lock().store_operation("save_exists", asked);
-        if missing.is_empty() || faults.lose_kv() {
+        if let Some(most) =
+            faults.find(|kind| if let FaultKind::PartialPut(n) = kind { Some(n) } else { None })
+        {
+            keys.truncate((u64::from(most) / self.config.cost.block_tokens) as usize);
+            missing.retain(|key| keys.contains(key));
+        }
+        if missing.is_empty() || lost {
             return;
         }
         let tokens = missing.len() as u64 * self.config.cost.block_tokens;
-        let (start, at) = self.fabric.link.occupy(tokens, ready, faults.slowness());
+        let at = self.fabric.link.occupy(tokens, ready, faults.slowness());
         sleep_until(at).await;
         let failed_keys = self.fabric.store().map_or(0, |mut store| store.put(&missing, at)) as u64;
         self.metrics.lock().store_operation(
@@ -117,7 +130,7 @@ impl Node {
                 keys: missing.len() as u64,
                 bytes: self.config.cost.kv_bytes(tokens),
                 failed_keys,
-                time: at - start,
+                time: at - ready,
             },
         );
     }
@@ -133,7 +146,8 @@ impl Node {
     ) -> Option<(u32, Instant)> {
         let block = self.config.cost.block_tokens;
         let most = (u64::from(prompt.tokens).saturating_sub(1) / block) as usize;
-        let found = self.fabric.store()?.look_up(&prompt.blocks[..most.min(prompt.blocks.len())], received);
+        let keys = store_keys(prompt, faults);
+        let found = self.fabric.store()?.look_up(&keys[..most.min(keys.len())], received);
         let mut counts = self.metrics.lock();
         counts.external_queries += u64::from(prompt.tokens - local_tokens);
         counts.store_operation(
@@ -150,9 +164,17 @@ impl Node {
             );
             return None;
         }
-        let (start, at) = self.fabric.link.occupy(tokens, received, faults.slowness());
+        let at = self.fabric.link.occupy(tokens, received, faults.slowness());
         let bytes = self.config.cost.kv_bytes(tokens);
-        counts.store_operation("load_get", StoreOperation { keys, bytes, failed_keys: 0, time: at - start });
+        counts
+            .store_operation("load_get", StoreOperation { keys, bytes, failed_keys: 0, time: at - received });
         Some((here as u32, at))
     }
+}
+
+/// What a node calls the full blocks of `prompt` in the store.
+fn store_keys(prompt: &Prompt, faults: &Faults) -> Vec<u64> {
+    let seed = faults.find(|kind| if let FaultKind::HashSeed(seed) = kind { Some(seed) } else { None });
+    let key = |hash: &u64| seed.map_or(*hash, |seed| mix(hash ^ mix(seed.into())));
+    prompt.blocks.iter().map(key).collect()
 }

@@ -69,6 +69,7 @@ impl Faults {
     fn corrupted_kv(&self, earlier: u64) -> f64 {
         let share = self.find(|kind| match kind {
             FaultKind::CorruptKv(share) => Some(share),
+            FaultKind::MadeUpKv => Some(1.0),
             FaultKind::CorruptKvRising(requests) => Some((earlier as f64 / f64::from(requests)).min(1.0)),
             _ => None,
         });

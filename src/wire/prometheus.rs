@@ -191,10 +191,19 @@ impl Scrape {
     /// # Errors
     /// The first line that cannot be read.
     pub fn parse(text: &str) -> Result<Self, ScrapeError> {
+        Self::parse_only(text, |_| true)
+    }
+
+    /// The same of the lines whose name is wanted; the others are not looked at any further.
+    ///
+    /// # Errors
+    /// The first of those lines that cannot be read.
+    pub fn parse_only(text: &str, wanted: impl Fn(&str) -> bool) -> Result<Self, ScrapeError> {
         let mut samples = Vec::new();
         for (index, line) in text.lines().enumerate() {
             let trimmed = line.trim();
-            if trimmed.is_empty() || trimmed.starts_with('#') {
+            let end = trimmed.find(|c: char| c == '{' || c.is_whitespace()).unwrap_or(trimmed.len());
+            if trimmed.is_empty() || trimmed.starts_with('#') || !wanted(&trimmed[..end]) {
                 continue;
             }
             let sample = parse_line(trimmed);
@@ -337,6 +346,14 @@ mod tests {
         assert_eq!(scrape.sum("vllm:x_bucket", &[("model_name", "tiny")]), Some(6.0));
         assert_eq!(scrape.sum("y", &[]), Some(f64::INFINITY));
         assert_eq!(scrape.sum("vllm:x_bucket", &[("engine", "1")]), None);
+    }
+
+    #[test]
+    fn only_wanted_lines_are_read() {
+        let text = "a{x=\"1\"} 1\nb not a number\nab 2\n";
+        let scrape = Scrape::parse_only(text, |name| name.starts_with('a')).unwrap();
+        assert_eq!(scrape.samples.iter().map(|sample| sample.value).collect::<Vec<_>>(), [1.0, 2.0]);
+        assert_eq!(Scrape::parse_only(text, |name| name == "b").unwrap_err().line, 2);
     }
 
     #[test]

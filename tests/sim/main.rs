@@ -13,3 +13,4 @@ mod life;
 mod nodes;
 mod store;
 mod timing;
+mod wrong;

@@ -290,7 +290,7 @@ impl AccuracyArgs {
 }
 
 /// A plan that says nothing of a load.
-fn plain_serve(target: TargetPlan, max_tokens: Option<u32>) -> ServePlan {
+pub(super) fn plain_serve(target: TargetPlan, max_tokens: Option<u32>) -> ServePlan {
     let endpoint = Endpoint::Completions;
     ServePlan {
         target,

@@ -1,16 +1,12 @@
 //! What the instances and the store count.
 
 use super::{Bench, Reached};
-use crate::measure::DecodeSide;
-use crate::observe::{Scraper, growth};
-use crate::wire::prometheus::Scrape;
+use crate::measure::{CounterName, DecodeSide, GaugeName, NodeCounts, NodeDelta};
+use crate::observe::Scraper;
 use std::time::Duration;
 
 /// Longest wait for a page of metrics.
 const PATIENCE: Duration = Duration::from_secs(5);
-const BY_SOURCE: &str = "vllm:prompt_tokens_by_source_total";
-/// What `mooncake_master` calls the number of its keys.
-const KEYS: &str = "master_key_count";
 
 impl Reached {
     fn scraper(&self) -> Scraper {
@@ -26,24 +22,24 @@ impl Bench<'_> {
     }
 
     /// What each decode instance counts now, where it tells.
-    pub(super) async fn scrapes(&self) -> Vec<Option<Scrape>> {
-        let mut scrapes = Vec::new();
+    pub(super) async fn counts(&self) -> Vec<Option<NodeCounts>> {
+        let mut counts = Vec::new();
         for instance in &self.decode {
-            scrapes.push(instance.scraper().scrape().await.ok());
+            let scrape = instance.scraper().scrape().await;
+            counts.push(scrape.ok().map(|scrape| NodeCounts::of(&scrape)));
         }
-        scrapes
+        counts
     }
 
     /// What the decode instances counted since then; `None` where not all of them tell.
-    pub(super) async fn decode_side(&self, before: Vec<Option<Scrape>>) -> Option<DecodeSide> {
+    pub(super) async fn decode_side(&self, before: Vec<Option<NodeCounts>>) -> Option<DecodeSide> {
         let mut side = DecodeSide::default();
-        for (before, after) in before.into_iter().zip(self.scrapes().await) {
-            let (before, after) = (before?, after?);
-            let by_source = |source| growth(&before, &after, BY_SOURCE, &[("source", source)]);
-            side.local_compute += by_source("local_compute")?;
-            side.local_cache_hit += by_source("local_cache_hit")?;
-            side.external_kv_transfer += by_source("external_kv_transfer")?;
-            side.preemptions += growth(&before, &after, "vllm:num_preemptions_total", &[]).unwrap_or(0.0);
+        for (before, after) in before.into_iter().zip(self.counts().await) {
+            let delta = NodeDelta::between(&before?, &after?);
+            side.local_compute += delta.grown(CounterName::LocalCompute)?;
+            side.local_cache_hit += delta.grown(CounterName::LocalCacheHit)?;
+            side.external_kv_transfer += delta.grown(CounterName::ExternalKv)?;
+            side.preemptions += delta.grown(CounterName::Preemptions).unwrap_or(0.0);
         }
         Some(side)
     }
@@ -51,7 +47,7 @@ impl Bench<'_> {
     /// Prompt tokens that one decode instance got from outside, in all its life.
     pub(super) async fn external_tokens(&self, nth: usize) -> Option<f64> {
         let scrape = self.decode[nth].scraper().scrape().await.ok()?;
-        scrape.sum(BY_SOURCE, &[("source", "external_kv_transfer")])
+        NodeCounts::of(&scrape).counter(CounterName::ExternalKv)
     }
 
     /// Keys in the store, where its metrics were named.
@@ -65,6 +61,6 @@ impl Bench<'_> {
             path => path,
         };
         let mut scraper = Scraper::new(address, &target.authority(), path, PATIENCE);
-        scraper.scrape().await.ok()?.sum(KEYS, &[])
+        NodeCounts::of(&scraper.scrape().await.ok()?).gauge(GaugeName::MasterKeys)
     }
 }

@@ -43,7 +43,7 @@ impl Bench<'_> {
                 held.as_secs_f64()
             ));
         }
-        let before = self.scrapes().await;
+        let before = self.counts().await;
         let count = replicas_asked.len();
         let pass = Pass {
             stage: Some(stage),

@@ -3,9 +3,10 @@
 use super::super::{Error, Exit};
 use super::Bench;
 use crate::load::{Pass, PassReport};
-use crate::measure::{Batch, Kind, Observed, ObservedNode, Offset, StageFacts, TpotBuckets};
-use crate::observe::growth;
-use crate::wire::prometheus::{Histogram, Scrape};
+use crate::measure::{
+    Batch, CounterName, GaugeName, HistogramName, Kind, NodeCounts, NodeDelta, Observed, ObservedNode,
+    Offset, StageFacts, TpotBuckets,
+};
 use crate::workload::Request;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,16 +17,12 @@ use tokio::time::{Instant, sleep, sleep_until};
 const EVERY: Duration = Duration::from_millis(180);
 /// How long nothing may move after the trigger's end before the batch is over.
 const QUIET: Duration = Duration::from_secs(5);
-const TOKENS: &str = "vllm:generation_tokens_total";
-const FINISHED: &str = "vllm:request_success_total";
-const RUNNING: &str = "vllm:num_requests_running";
-const TPOT: &str = "vllm:request_time_per_output_token_seconds";
 
 /// What was scraped of one instance.
 struct Watched {
     node: String,
-    first: Scrape,
-    last: Scrape,
+    first: NodeCounts,
+    last: NodeCounts,
     samples: Vec<(Offset, f64, f64)>,
 }
 
@@ -91,6 +88,7 @@ impl Bench<'_> {
                 )
                 .caused_by(error)
             })?;
+            let first = NodeCounts::of(&first);
             let watched = Watched { node, last: first.clone(), first, samples: Vec::new() };
             all.push((scraper, watched));
         }
@@ -99,14 +97,14 @@ impl Bench<'_> {
             loop {
                 for (scraper, watched) in &mut all {
                     if let Ok(scrape) = scraper.scrape().await {
-                        watched.note(clock.now().into(), scrape);
+                        watched.note(clock.now().into(), NodeCounts::of(&scrape));
                     }
                 }
-                let count = |name: &str| {
-                    all.iter().filter_map(|(_, w)| growth(&w.first, &w.last, name, &[])).sum::<f64>()
-                };
-                let running: f64 = all.iter().filter_map(|(_, w)| w.last.sum(RUNNING, &[])).sum();
-                let now = (count(TOKENS), count(FINISHED));
+                let running: f64 = all.iter().map(|(_, watched)| watched.running()).sum();
+                let now = all
+                    .iter()
+                    .map(|(_, watched)| watched.grown())
+                    .fold((0.0, 0.0), |sum, (tokens, finished)| (sum.0 + tokens, sum.1 + finished));
                 if now != before {
                     (before, moved) = (now, Instant::now());
                 }
@@ -124,10 +122,23 @@ impl Bench<'_> {
 }
 
 impl Watched {
-    fn note(&mut self, at: Offset, scrape: Scrape) {
-        let tokens = growth(&self.first, &scrape, TOKENS, &[]).unwrap_or(0.0);
-        self.samples.push((at, tokens, scrape.sum(RUNNING, &[]).unwrap_or(0.0)));
-        self.last = scrape;
+    fn note(&mut self, at: Offset, counts: NodeCounts) {
+        self.last = counts;
+        self.samples.push((at, self.grown().0, self.running()));
+    }
+
+    fn delta(&self) -> NodeDelta {
+        NodeDelta::between(&self.first, &self.last)
+    }
+
+    /// Tokens made and requests ended since the start.
+    fn grown(&self) -> (f64, f64) {
+        let delta = self.delta();
+        (delta.grown(CounterName::GenerationTokens).unwrap_or(0.0), delta.finished().unwrap_or(0.0))
+    }
+
+    fn running(&self) -> f64 {
+        self.last.gauge(GaugeName::Running).unwrap_or(0.0)
     }
 }
 
@@ -135,42 +146,22 @@ fn observed_node(watched: &Watched) -> ObservedNode {
     ObservedNode {
         node: watched.node.clone(),
         samples_us: watched.samples.clone(),
-        requests: growth(&watched.first, &watched.last, FINISHED, &[]).unwrap_or(0.0),
-        tpot: tpot(&watched.first, &watched.last),
+        requests: watched.grown().1,
+        tpot: tpot(&watched.delta()),
     }
 }
 
 /// The instance's own times per output token of the requests in between.
-fn tpot(first: &Scrape, last: &Scrape) -> Option<TpotBuckets> {
-    let total = |scrape: &Scrape| {
-        let mut sums: Vec<(f64, f64)> = Vec::new();
-        let (mut sum_ms, histograms) = (0.0, scrape.histograms(TPOT));
-        for (_, histogram) in &histograms {
-            sum_ms += 1000.0 * histogram.sum();
-            add(&mut sums, histogram);
-        }
-        (sums, sum_ms)
-    };
-    let ((before, sum_before), (after, sum_after)) = (total(first), total(last));
-    let was = |bound: f64| before.iter().find(|(known, _)| *known == bound).map_or(0.0, |(_, count)| *count);
+fn tpot(delta: &NodeDelta) -> Option<TpotBuckets> {
+    let histogram = delta.histogram(HistogramName::TimePerOutputToken)?;
     let mut below = 0.0;
-    let buckets: Vec<_> = after
+    let buckets: Vec<_> = histogram
+        .cumulative
         .iter()
         .map(|&(bound, count)| {
-            let grown = count - was(bound);
-            let own = grown - std::mem::replace(&mut below, grown);
+            let own = count - std::mem::replace(&mut below, count);
             (bound.is_finite().then_some(1000.0 * bound), own.max(0.0))
         })
         .collect();
-    (!buckets.is_empty()).then_some(TpotBuckets { buckets, sum_ms: sum_after - sum_before })
-}
-
-/// Adds cumulative counts, bound by bound.
-fn add(sums: &mut Vec<(f64, f64)>, histogram: &Histogram) {
-    for (bound, count) in histogram.cumulative() {
-        match sums.iter_mut().find(|(known, _)| *known == bound) {
-            Some((_, sum)) => *sum += count as f64,
-            None => sums.push((bound, count as f64)),
-        }
-    }
+    (!buckets.is_empty()).then_some(TpotBuckets { buckets, sum_ms: 1000.0 * histogram.sum })
 }

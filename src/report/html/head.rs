@@ -3,7 +3,8 @@ use super::super::accuracy::interval_words;
 use super::super::fold::{bill, differing_twin, interruption, is_latency, verdict};
 use super::super::text::{bare, count, fixed, number, plain};
 use super::markup::Html;
-use crate::measure::{AccuracyResult, Distribution, METRICS, Metric, Per};
+use crate::measure::check::{CheckResult, Verdict};
+use crate::measure::{AccuracyResult, Counts, Distribution, METRICS, Metric, Per};
 
 /// What was measured, where and when.
 pub(super) fn masthead(reported: &Reported<'_>) -> Html {
@@ -76,6 +77,9 @@ pub(super) fn cards(reported: &Reported<'_>) -> Html {
     if let Some(result) = &reported.run.accuracy {
         html.add(score_cards(reported, result));
     }
+    if let Some(check) = &reported.summary.check {
+        return check_cards(check, counts);
+    }
     for metric in METRICS.iter().filter(|metric| is_latency(metric) && metric.per == Per::Request) {
         let Some(values) = view.distribution(metric.key) else { continue };
         if reported.run.accuracy.is_some() && values.count == 0 {
@@ -99,6 +103,32 @@ pub(super) fn cards(reported: &Reported<'_>) -> Html {
     if 0 < counts.cancelled {
         more += &format!(" · {} cut by the end", count(counts.cancelled as u64));
     }
+    html.add(card(
+        "Requests ok",
+        &count(counts.ok as u64),
+        &format!("of {}", count(counts.sent as u64)),
+        &more,
+    ));
+    html.raw("</div>\n");
+    html
+}
+
+/// How much of a check went well.
+fn check_cards(check: &CheckResult, counts: &Counts) -> Html {
+    let mut html = Html::new();
+    html.raw("<div class=\"cards\">\n");
+    let steps = |verdict| check.steps.iter().filter(|step| step.verdict == verdict).count();
+    let more = format!("{} wrong · {} not told", steps(Verdict::Wrong), steps(Verdict::NotTold));
+    html.add(card("Steps ok", &steps(Verdict::Ok).to_string(), &format!("of {}", check.steps.len()), &more));
+    let pairs = |verdict| check.pairs.iter().filter(|pair| pair.verdict == verdict).count();
+    let more = format!("{} wrong · {} not told", pairs(Verdict::Wrong), pairs(Verdict::NotTold));
+    html.add(card(
+        "Pairs that work",
+        &pairs(Verdict::Ok).to_string(),
+        &format!("of {}", check.pairs.len()),
+        &more,
+    ));
+    let more = format!("{} failed", count(counts.failed as u64));
     html.add(card(
         "Requests ok",
         &count(counts.ok as u64),

@@ -1,4 +1,4 @@
-use super::logprobs::Logprobs;
+use super::logprobs::{LikelyToken, Logprobs};
 use memchr::memchr2;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -309,7 +309,7 @@ pub struct Choice {
     /// Why it ended.
     pub finish_reason: Option<String>,
     /// Its tokens, and by how many nats each was likelier than the next best; where log probabilities were asked for.
-    pub tokens: Vec<(String, Option<f64>)>,
+    pub tokens: Vec<LikelyToken>,
 }
 
 impl WireChoice<'_> {

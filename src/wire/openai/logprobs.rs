@@ -6,6 +6,7 @@ use std::collections::HashMap;
 #[serde(default)]
 pub(super) struct Logprobs {
     tokens: Option<Vec<String>>,
+    token_logprobs: Option<Vec<Option<f64>>>,
     top_logprobs: Option<Vec<Option<HashMap<String, f64>>>>,
     content: Option<Vec<ChatToken>>,
 }
@@ -13,56 +14,74 @@ pub(super) struct Logprobs {
 #[derive(Deserialize)]
 struct ChatToken {
     token: String,
+    logprob: Option<f64>,
     #[serde(default)]
     top_logprobs: Vec<Top>,
 }
 
 #[derive(Deserialize)]
 struct Top {
+    token: String,
     logprob: f64,
 }
 
+/// One token of an answer, with how likely it was.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LikelyToken {
+    /// Its text.
+    pub token: String,
+    /// Its log probability, nats.
+    pub logprob: Option<f64>,
+    /// How much likelier the best token there was than the next best, nats; `None` where fewer than two are told.
+    pub margin: Option<f64>,
+    /// The likeliest other token there.
+    pub next: Option<String>,
+}
+
 impl Logprobs {
-    /// Each token with its margin over the next best, nats; `None` where fewer than two are told.
-    pub(super) fn tokens(self) -> Vec<(String, Option<f64>)> {
+    /// Each token of the answer.
+    pub(super) fn tokens(self) -> Vec<LikelyToken> {
         if let Some(content) = self.content {
             let token = |token: ChatToken| {
-                let margin = margin(token.top_logprobs.iter().map(|top| top.logprob));
-                (token.token, margin)
+                let told = token.top_logprobs.into_iter().map(|top| (top.token, top.logprob)).collect();
+                likely(token.token, token.logprob, told)
             };
             return content.into_iter().map(token).collect();
         }
         let mut top = self.top_logprobs.unwrap_or_default().into_iter();
+        let mut own = self.token_logprobs.unwrap_or_default().into_iter();
         let token = |token| {
             let told = top.next().flatten().unwrap_or_default();
-            (token, margin(told.values().copied()))
+            likely(token, own.next().flatten(), told.into_iter().collect())
         };
         self.tokens.unwrap_or_default().into_iter().map(token).collect()
     }
 }
 
-/// The greatest of these less the next.
-fn margin(logprobs: impl Iterator<Item = f64>) -> Option<f64> {
-    let mut all: Vec<f64> = logprobs.collect();
-    all.sort_by(|a, b| b.total_cmp(a));
-    Some(all.first()? - all.get(1)?)
+fn likely(token: String, logprob: Option<f64>, mut told: Vec<(String, f64)>) -> LikelyToken {
+    told.sort_by(|(one, a), (other, b)| b.total_cmp(a).then_with(|| one.cmp(other)));
+    let margin = told.first().zip(told.get(1)).map(|((_, best), (_, next))| best - next);
+    let next = told.into_iter().map(|(other, _)| other).find(|other| *other != token);
+    LikelyToken { token, logprob, margin, next }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn tokens(json: &str) -> Vec<(String, Option<f64>)> {
-        serde_json::from_str::<Logprobs>(json).unwrap().tokens()
+    fn tokens(json: &str) -> Vec<(String, Option<f64>, Option<f64>, Option<String>)> {
+        let tokens = serde_json::from_str::<Logprobs>(json).unwrap().tokens();
+        tokens.into_iter().map(|one| (one.token, one.logprob, one.margin, one.next)).collect()
     }
 
     #[test]
     fn both_forms_give_tokens_and_margins() {
         let completion = r#"{"tokens": ["a", "b"], "token_logprobs": [-0.5, -1], "text_offset": [0, 1],
             "top_logprobs": [{"a": -0.5, "c": -2.0}, null]}"#;
-        assert_eq!(tokens(completion), [("a".into(), Some(1.5)), ("b".into(), None)]);
+        let first = ("a".to_owned(), Some(-0.5), Some(1.5), Some("c".to_owned()));
+        assert_eq!(tokens(completion), [first, ("b".to_owned(), Some(-1.0), None, None)]);
         let chat = r#"{"content": [{"token": "a", "logprob": -1.0, "bytes": null,
             "top_logprobs": [{"token": "a", "logprob": -1.0}, {"token": "b", "logprob": -1.25}]}]}"#;
-        assert_eq!(tokens(chat), [("a".into(), Some(0.25))]);
+        assert_eq!(tokens(chat), [("a".to_owned(), Some(-1.0), Some(0.25), Some("b".to_owned()))]);
     }
 }
