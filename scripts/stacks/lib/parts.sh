@@ -67,22 +67,28 @@ instances() {
     [[ $baseline == no ]] || instance baseline 0 "$BASELINE_HOST:$BASELINE_PORT" "$BASELINE_PORT"
 }
 
-# The proxy. A deployment's `facts NTH` says what the dialect has to know of a prefill instance behind its address.
-pd_proxy() {
-    local prefill=() decode=("${decode_places[@]}") host=$SERVICE_HOST program=$pdbench each
-    [[ $topology != *m ]] || return 0
-    is_here "$host" || program=pdbench
-    for each in "${prefill_places[@]}"; do
+# Prefill instances as `pdbench` takes them, with what the dialect has to know of them behind the address.
+known_prefills() {
+    local each
+    for each in ${prefill_places[@]+"${prefill_places[@]}"}; do
         if declare -F facts >/dev/null; then
-            prefill+=("$each,$(facts $((${each##*:} - PREFILL_PORT)))")
+            printf '%s,%s\n' "$each" "$(facts $((${each##*:} - PREFILL_PORT)))"
         else
-            prefill+=("$each")
+            printf '%s\n' "$each"
         fi
     done
+}
+
+pd_proxy() {
+    local host=$SERVICE_HOST program=$pdbench
+    local -a prefill decode=("${decode_places[@]}")
+    [[ $topology != *m ]] || return 0
+    is_here "$host" || program=pdbench
+    mapfile -t prefill < <(known_prefills)
     if [[ $proxy == python ]]; then
         [[ $DIALECT == plain ]] || fail "the plain Python proxy speaks only dialect plain, and $deployment needs $DIALECT"
         start proxy "$host" "http://$host:$PROXY_PORT/health" -- "$python" "$here/plain-proxy.py" --host "$host" \
-            --port "$PROXY_PORT" --prefill "${prefill[@]}" --decode "${decode[@]}" --repeat-d-times "${REPEAT_D_TIMES:-0}"
+            --port "$PROXY_PORT" --prefill "${prefill_places[@]}" --decode "${decode[@]}" --repeat-d-times "${REPEAT_D_TIMES:-0}"
     else
         start proxy "$host" "http://$host:$PROXY_PORT/health" -- "$program" proxy --host "$host" --port "$PROXY_PORT" \
             --dialect "$DIALECT" --prefill "${prefill[@]}" --decode "${decode[@]}" ${PROXY_FLAGS[@]+"${PROXY_FLAGS[@]}"}
@@ -97,8 +103,6 @@ plan_simulated() {
     start simulated "$node" "http://${decode_places[0]}/health" -- "$pdbench" sim --no-proxy --topology "$topology" \
         --host "$node" --prefill-port "$PREFILL_PORT" --decode-port "$DECODE_PORT" --dialect "$DIALECT"
     await
-    # A simulated node has one port for everything.
-    BOOTSTRAP_PORT=$PREFILL_PORT
     pd_proxy
 }
 

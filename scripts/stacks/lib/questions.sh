@@ -54,24 +54,19 @@ check_moved() {
 }
 
 check() {
-    local -a asked nodes against=()
+    local -a asked prefill nodes against=()
     mapfile -t asked < <(asked_model)
-    nodes=(--prefill "${prefill_places[@]}" --decode "${decode_places[@]}" --dialect "$DIALECT")
+    mapfile -t prefill < <(known_prefills)
+    nodes=(--prefill "${prefill[@]}" --decode "${decode_places[@]}" --dialect "$DIALECT")
     [[ $baseline == no ]] || against=(--baseline-url "http://$BASELINE_HOST:$BASELINE_PORT")
     if [[ $topology == *m ]]; then
         run python3 "$here/twice.py" "$front" "$name" "$BLOCK"
     else
         [[ $simulated == yes || ${CHECK_STATUS:-0} != 0 ]] || check_moved
         [[ -z $store_metrics || $simulated == yes ]] || nodes+=(--store "$store_metrics")
-        if [[ $dry_run == no ]] && ! "$pdbench" check --help >/dev/null 2>&1; then
-            printf '==> pdbench accuracy kv-probe\n'
-            expect "${CHECK_STATUS:-0}" 'kv-probe' run_in check "$pdbench" accuracy kv-probe --base-url "$front" "${asked[@]}" \
-                ${against[@]+"${against[@]}"} --no-progress --output-dir .
-        else
         printf '==> pdbench check\n'
         expect "${CHECK_STATUS:-0}" 'pdbench check' run_in check "$pdbench" check --base-url "$front" "${nodes[@]}" \
             "${asked[@]}" ${against[@]+"${against[@]}"} --output-dir .
-        fi
     fi
     [[ $simulated == no ]] || return 0
     [[ $baseline == no ]] || against+=(--baseline-passes 2)

@@ -72,6 +72,8 @@ derive() {
     topology=${topology:-${#prefill_hosts[@]}p${#decode_hosts[@]}d}
     if [[ $simulated == yes ]]; then
         SERVICE_HOST=127.0.0.1 prefill_hosts=(127.0.0.1) decode_hosts=(127.0.0.1) BENCH_PROMPTS=16
+        # A simulated node has one port for everything.
+        BOOTSTRAP_PORT=$PREFILL_PORT
     fi
     mixed_places=() prefill_places=() decode_places=()
     if [[ $topology == *m ]]; then
