@@ -77,12 +77,15 @@ fn pdbench_understands_every_command_that_a_deployment_gives_it() {
     for deployment in deployments() {
         for options in [&[][..], &["--topology", "2p3d"], &["--simulated"]] {
             let asked = commands(&dry_run(&deployment, options));
-            let asked: Vec<_> = asked.iter().filter(|words| words.first().is_some_and(|word| word == "pdbench")).collect();
+            let asked: Vec<_> =
+                asked.iter().filter(|words| words.first().is_some_and(|word| word == "pdbench")).collect();
             assert!(3 <= asked.len(), "{deployment} {options:?}: {asked:?}");
             for command in asked {
                 match parse(command, &outside) {
                     Ok(Parsed::Plan(_)) => {}
-                    Ok(Parsed::Text(text) | Parsed::Refused(text)) => panic!("{deployment}: {command:?}: {text}"),
+                    Ok(Parsed::Text(text) | Parsed::Refused(text)) => {
+                        panic!("{deployment}: {command:?}: {text}")
+                    }
                     Err(error) => panic!("{deployment}: {command:?}: {}", error.message()),
                 }
             }
@@ -128,7 +131,10 @@ fn a_setting_that_is_none_is_named() {
 /// Runs a bash script that has the functions of `lib/processes.sh`, with this ssh; what it printed.
 fn with_processes(kept: &Path, ssh: &str, script: &str) -> String {
     let here = Path::new(ROOT).join("scripts/stacks/lib/processes.sh");
-    let begin = format!("set -euo pipefail; dry_run=no deployment=test state={}; mkdir -p $state/logs", kept.display());
+    let begin = format!(
+        "set -euo pipefail; dry_run=no deployment=test state={}; mkdir -p $state/logs",
+        kept.display()
+    );
     let done = Command::new("bash")
         .args(["-c", &format!("{begin}; : >$state/pids; source {}; {script}", here.display())])
         .env("STACK_SSH", ssh)
@@ -143,7 +149,8 @@ fn what_was_started_by_ssh_ends_by_its_recorded_process_alone() {
     let kept = tempfile::tempdir().unwrap();
     let ssh = kept.path().join("ssh");
     // Notes the host, and runs on this one what it was to run there.
-    std::fs::write(&ssh, format!("echo \"$1\" >>{}/hosts\nshift\nexec \"$@\"\n", kept.path().display())).unwrap();
+    std::fs::write(&ssh, format!("echo \"$1\" >>{}/hosts\nshift\nexec \"$@\"\n", kept.path().display()))
+        .unwrap();
     let script = "start one node-1 - -- sleep 600; start other node-2 - -- sleep 600; waiting=()
         while read -r _ _ pid _; do kill -0 $pid; echo started $pid; done <$state/pids
         # The id of the second now belongs to another process, as far as anyone can tell.
@@ -152,7 +159,9 @@ fn what_was_started_by_ssh_ends_by_its_recorded_process_alone() {
     let printed = with_processes(kept.path(), &format!("sh {}", ssh.display()), script);
     let pids: Vec<&str> = printed.lines().filter_map(|line| line.strip_prefix("started ")).collect();
     assert_eq!(pids.len(), 2, "{printed}");
-    let gone = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "));
+    let gone = |pid: &str| {
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
+    };
     assert!(gone(pids[0]), "{printed}");
     assert!(printed.contains(&format!("spared {}", pids[1])), "{printed}");
     let hosts = std::fs::read_to_string(kept.path().join("hosts")).unwrap();
