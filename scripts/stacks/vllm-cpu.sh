@@ -8,7 +8,6 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 stacks=${PDBENCH_STACKS:-$root/target/stacks}
 venv=${VLLM_VENV:-$stacks/vllm}
-mkdir -p "$stacks"
 export VLLM_CPU_KVCACHE_SPACE=1 VLLM_NO_USAGE_STATS=1 DO_NOT_TRACK=1 HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1
 export TOKENIZERS_PARALLELISM=false VLLM_HOST_IP=127.0.0.1 no_proxy=127.0.0.1,localhost PYTHONHASHSEED=0
 started=()
@@ -20,6 +19,7 @@ skip() {
 }
 
 install_vllm() {
+    mkdir -p "$stacks"
     "$venv/bin/python" -c 'import vllm' 2>/dev/null && return
     [[ -z ${VLLM_VENV:-} ]] || skip "$VLLM_VENV has no vLLM"
     printf '==> installing vLLM into %s\n' "$venv"
