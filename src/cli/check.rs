@@ -6,10 +6,10 @@ use super::serve::target::TargetArgs;
 use super::sim::SimParameters;
 use super::{Outside, at_least_one, usage};
 use crate::cluster::{Node, Topology};
-use crate::command::{CheckPlan, Error, Instance, ServePlan, SimPlan};
+use crate::command::{CheckPlan, Error, Instance, ServePlan, SimPlan, is_spoken};
 use crate::load::Timeouts;
 use crate::sim::Config;
-use crate::wire::dialect::{Dialect, Order};
+use crate::wire::dialect::Dialect;
 use crate::wire::{Endpoint, Target};
 use clap::Args;
 use std::path::PathBuf;
@@ -139,8 +139,7 @@ impl CheckArgs {
         if let Some(flag) = self.parameters.idle_flag() {
             return Err(usage(format!("--{flag} without answers")).help("add --sim-answers FILE"));
         }
-        let spoken = |dialect: Dialect| dialect.order() != Order::DecodeFirst && dialect != Dialect::Lmcache;
-        match self.dialect.filter(|dialect| !spoken(*dialect)) {
+        match self.dialect.filter(|dialect| !is_spoken(*dialect)) {
             Some(dialect) if !self.target.has_place() => {
                 Err(usage(format!("dialect {} cannot be spoken without a proxy", dialect.name()))
                     .help("name the proxy with --base-url: pairs are then those that it chooses"))

@@ -42,7 +42,7 @@ pub use accuracy::sources::{PUBLISHED, Published};
 pub use accuracy::{AccuracyPlan, Baseline, Paths, PromptFormat};
 pub use answers::AnswersPlan;
 pub use cache::{CachePlan, Errand, FetchPlan, Way};
-pub use check::CheckPlan;
+pub use check::{CheckPlan, is_spoken};
 pub use compare::ComparePlan;
 pub use error::{Error, Exit};
 pub(crate) use input::key_file;

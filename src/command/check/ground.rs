@@ -248,7 +248,7 @@ async fn remote_ground(plan: &CheckPlan, target: &Target, world: &mut Surroundin
 }
 
 /// Whether a client can play the proxy of a dialect: what waits for calls or notifications of its own cannot.
-pub(super) fn is_spoken(dialect: Dialect) -> bool {
+pub fn is_spoken(dialect: Dialect) -> bool {
     dialect.order() != Order::DecodeFirst && dialect != Dialect::Lmcache
 }
 

@@ -6,6 +6,7 @@ mod counting;
 mod ground;
 mod plan;
 
+pub use ground::is_spoken;
 pub use plan::CheckPlan;
 
 use super::ending::{Closing, ended_early, finish};

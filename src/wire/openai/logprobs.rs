@@ -69,19 +69,23 @@ fn likely(token: String, logprob: Option<f64>, mut told: Vec<(String, f64)>) -> 
 mod tests {
     use super::*;
 
-    fn tokens(json: &str) -> Vec<(String, Option<f64>, Option<f64>, Option<String>)> {
-        let tokens = serde_json::from_str::<Logprobs>(json).unwrap().tokens();
-        tokens.into_iter().map(|one| (one.token, one.logprob, one.margin, one.next)).collect()
+    fn tokens(json: &str) -> Vec<LikelyToken> {
+        serde_json::from_str::<Logprobs>(json).unwrap().tokens()
+    }
+
+    fn likely(token: &str, logprob: f64, margin: Option<f64>, next: Option<&str>) -> LikelyToken {
+        let next = next.map(str::to_owned);
+        LikelyToken { token: token.to_owned(), logprob: Some(logprob), margin, next }
     }
 
     #[test]
     fn both_forms_give_tokens_and_margins() {
         let completion = r#"{"tokens": ["a", "b"], "token_logprobs": [-0.5, -1], "text_offset": [0, 1],
             "top_logprobs": [{"a": -0.5, "c": -2.0}, null]}"#;
-        let first = ("a".to_owned(), Some(-0.5), Some(1.5), Some("c".to_owned()));
-        assert_eq!(tokens(completion), [first, ("b".to_owned(), Some(-1.0), None, None)]);
+        let told = [likely("a", -0.5, Some(1.5), Some("c")), likely("b", -1.0, None, None)];
+        assert_eq!(tokens(completion), told);
         let chat = r#"{"content": [{"token": "a", "logprob": -1.0, "bytes": null,
             "top_logprobs": [{"token": "a", "logprob": -1.0}, {"token": "b", "logprob": -1.25}]}]}"#;
-        assert_eq!(tokens(chat), [("a".to_owned(), Some(-1.0), Some(0.25), Some("b".to_owned()))]);
+        assert_eq!(tokens(chat), [likely("a", -1.0, Some(0.25), Some("b"))]);
     }
 }
