@@ -216,6 +216,7 @@ pub fn summary(run: &Run) -> Summary {
             evidence: vec!["client lag p99 0.2 ms, limit 1 ms".to_owned()],
         },
         batches: Vec::new(),
+        check: None,
         warnings: vec![Warning::SimulatedTarget, Warning::EstimatedTokens],
     }
 }

@@ -31,7 +31,8 @@ async fn a_sound_cluster_passes_every_step_at_every_pair() {
             .take(5)
             .any(|line| line.contains("Not seen by this check: KV blocks"))
     );
-    assert!(ran.stdout.lines().skip(1).all(|line| line.chars().count() <= 80), "{}", ran.stdout);
+    let below = ran.stdout.lines().skip(1).filter(|line| !line.starts_with("report: "));
+    assert!(below.map(|line| line.chars().count()).all(|width| width <= 80), "{}", ran.stdout);
 
     // Everything derived can be made again.
     let before = files_of(&ran.directory());
@@ -49,7 +50,7 @@ async fn a_sound_cluster_passes_every_step_at_every_pair() {
 #[tokio::test(start_paused = true)]
 async fn every_way_to_hand_kv_over_that_a_client_can_speak_is_checked_pair_by_pair() {
     for (dialect, least) in
-        [("plain", 15), ("nixl-pull", 1), ("ascend", 1), ("mooncake-p2p", 1), ("p2p-addr", 1), ("sglang", 1)]
+        [("plain", 8), ("nixl-pull", 1), ("ascend", 1), ("mooncake-p2p", 1), ("p2p-addr", 1), ("sglang", 1)]
     {
         let checked = check(&format!("--sim 1p2d --sim-dialect {dialect}")).await;
         assert_eq!(checked.ran.exit, Exit::Valid, "{dialect}: {}{}", checked.ran.stdout, checked.ran.stderr);
@@ -62,7 +63,7 @@ async fn every_way_to_hand_kv_over_that_a_client_can_speak_is_checked_pair_by_pa
 
 #[tokio::test(start_paused = true)]
 async fn where_only_a_proxy_can_speak_pairs_are_those_that_it_chooses() {
-    let checked = check("--sim 1p2d --sim-dialect lmcache --sim-routing round-robin").await;
+    let checked = check("--sim 1p2d --sim-dialect ascend-layerwise --sim-routing round-robin").await;
     assert_eq!(checked.ran.exit, Exit::Valid, "{}{}", checked.ran.stdout, checked.ran.stderr);
     assert!(checked.ran.stderr.contains("pairs through the proxy"));
     assert!(checked.result.pairs.iter().all(|pair| pair.verdict == Verdict::Ok && 0 < pair.requests));

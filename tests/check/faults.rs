@@ -30,7 +30,7 @@ async fn a_dead_store_is_told_by_what_fails_and_by_how_long_it_takes() {
 #[tokio::test(start_paused = true)]
 async fn kv_that_never_moves_is_found_though_every_text_is_right() {
     for (dialect, cause) in
-        [("plain", "not_stored"), ("nixl-pull", "transfers_fail"), ("mooncake-p2p", "not_fetched")]
+        [("plain", "unknown"), ("nixl-pull", "transfers_fail"), ("mooncake-p2p", "not_fetched")]
     {
         let checked = broken(&format!("--sim 2p2d --sim-dialect {dialect} --sim-fault lose-kv")).await;
         let found = fault(&checked, "nothing_moved");
@@ -39,7 +39,7 @@ async fn kv_that_never_moves_is_found_though_every_text_is_right() {
             (&json!("everywhere"), &json!(cause)),
             "{dialect}"
         );
-        assert!(checked.result.pairs.iter().all(|pair| pair.unmoved == 8 && pair.wrong == 0));
+        assert!(checked.result.pairs.iter().all(|pair| pair.unmoved == pair.requests && pair.wrong == 0));
         assert!(!checked.named().contains(&"text_differs".to_owned()));
     }
 }
@@ -88,10 +88,7 @@ async fn any_one_broken_pair_of_32_by_32_is_found() {
         let checked =
             broken(&format!("--sim 32p32d --sim-fault {word}@prefill:{prefill}-decode:{decode}")).await;
         assert_eq!(checked.bad_pairs(), [(prefill, 32 + decode)], "{}", checked.ran.stdout);
-        let records = checked.ran.records();
-        let first =
-            records.iter().position(|record| record.node.as_deref() == Some("x")).unwrap_or(records.len());
-        assert!(records.len() <= 1100 && first == records.len(), "{}", records.len());
+        assert!(checked.ran.records().len() <= 1050);
     }
 }
 

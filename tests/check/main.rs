@@ -7,4 +7,5 @@ mod common;
 mod deployments;
 mod embedded;
 mod faults;
+mod raw;
 mod setup;

@@ -133,12 +133,17 @@ impl<'a> Asking<'a> {
             "temperature": 0,
             "ignore_eos": true,
         });
-        if ask.errand == (Errand::Proxy { streamed: true }) {
-            body["stream"] = json!(true);
-            body["stream_options"] = json!({"include_usage": true});
-        } else {
-            body["stream"] = json!(false);
-            body["logprobs"] = json!(2);
+        match ask.errand {
+            Errand::Proxy { streamed: true } => {
+                body["stream"] = json!(true);
+                body["stream_options"] = json!({"include_usage": true});
+            }
+            // Not every proxy can join the log probabilities of two legs.
+            Errand::Proxy { streamed: false } => body["stream"] = json!(false),
+            _ => {
+                body["stream"] = json!(false);
+                body["logprobs"] = json!(2);
+            }
         }
         if let Some(stop) = stop {
             body["stop"] = json!([stop]);

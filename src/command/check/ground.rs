@@ -54,7 +54,7 @@ impl Spot {
             address: self.address,
             tls: self.target.tls().cloned(),
             tunnel: self.target.tunnel().map(Into::into),
-            name: Some(self.told.address.clone()),
+            name: Some(self.told.place()),
             greeting: None,
         }
     }

@@ -33,7 +33,7 @@ pub struct CheckFacts {
 pub struct NodeTold {
     /// Prefill or decode.
     pub role: Role,
-    /// `host:port`; `embedded prefill 0` for one of ours, whose port is another in each run.
+    /// `host:port`; a number among those of its role for one of ours, whose port is another in each run.
     pub address: String,
     /// Why it takes no request, where it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,6 +53,11 @@ impl NodeTold {
     /// An instance of which nothing else is known yet.
     pub fn named(role: Role, address: String) -> Self {
         Self { role, address, silent: None, models: Vec::new(), max_model_len: None, block_size: None }
+    }
+
+    /// The address; with its role for one of ours, which has none.
+    pub fn place(&self) -> String {
+        if self.address.contains(':') { self.address.clone() } else { self.name() }
     }
 
     /// Role and address.

@@ -4,6 +4,7 @@
 //! Deliberately absent: who asks, and how the legs of a request are spoken.
 
 mod alone;
+mod cause;
 mod compare;
 mod evidence;
 mod facts;
@@ -16,8 +17,9 @@ mod plan;
 mod proxied;
 mod result;
 
+pub use cause::Cause;
 pub use facts::{CheckFacts, Growth, NodeTold, RoundTold, StoreTold};
-pub use fault::{Cause, CheckFault};
+pub use fault::CheckFault;
 pub use place::At;
 pub use plan::{Ask, Design, Errand, PairWay, Sharing, usual_requests};
 pub(super) use result::check;

@@ -36,12 +36,17 @@ pub(super) fn served_one(growth: &Growth) -> bool {
 }
 
 /// The tokens that move at a time: the last ones of a prompt, fewer than these, stay behind. A block; more only where
-/// most requests say so.
+/// most requests whose KV moved at all say so, by what stayed behind and by whole multiples of what moved.
 pub(super) fn chunk(facts: &CheckFacts, moved: &[Moved]) -> f64 {
     let told = facts.of(Role::Decode).filter_map(|node| facts.nodes[node].block_size).max();
     let block = told.unwrap_or(BLOCK) as f64;
+    let some: Vec<&Moved> = moved.iter().filter(|moved| 0.0 < moved.external).collect();
     let fits = |chunk: &f64| {
-        block <= *chunk && moved.len() <= 2 * moved.iter().filter(|moved| moved.rest <= *chunk).count()
+        let whole = |moved: &&&Moved| {
+            let here = moved.prompt - moved.rest;
+            moved.rest <= *chunk && (*chunk == block || here % chunk == 0.0)
+        };
+        block <= *chunk && some.len() <= 2 * some.iter().filter(whole).count()
     };
     [block].into_iter().chain(CHUNKS).find(fits).unwrap_or(block)
 }
@@ -52,16 +57,18 @@ mod tests {
 
     #[test]
     fn a_chunk_is_a_block_unless_most_requests_leave_more() {
-        let of = |rests: &[f64]| {
-            let moved: Vec<Moved> =
-                rests.iter().map(|&rest| Moved { prompt: 900.0, external: 900.0 - rest, rest }).collect();
+        let of = |told: &[(f64, f64)]| {
+            let moved: Vec<Moved> = told
+                .iter()
+                .map(|&(prompt, external)| Moved { prompt, external, rest: prompt - external })
+                .collect();
             chunk(&CheckFacts::default(), &moved)
         };
         assert_eq!(of(&[]), 16.0);
-        assert_eq!(of(&[1.0, 15.0, 9.0]), 16.0);
-        assert_eq!(of(&[130.0, 15.0, 250.0, 255.0]), 256.0);
-        // Half of them lost is still the other half's block.
-        assert_eq!(of(&[900.0, 900.0, 3.0, 16.0]), 16.0);
-        assert_eq!(of(&[804.0, 777.0]), 16.0);
+        assert_eq!(of(&[(700.0, 699.0), (690.0, 688.0), (41.0, 40.0)]), 16.0);
+        assert_eq!(of(&[(700.0, 512.0), (530.0, 512.0), (767.0, 512.0)]), 256.0);
+        // What is lost says nothing of what moves, and what is left of a put that ended early is no chunk.
+        assert_eq!(of(&[(100.0, 0.0), (100.0, 0.0), (700.0, 699.0)]), 16.0);
+        assert_eq!(of(&[(200.0, 96.0), (210.0, 96.0)]), 16.0);
     }
 }

@@ -175,3 +175,7 @@ impl CheckResult {
         self.pairs.iter().find(|pair| (pair.prefill, pair.decode) == (prefill, decode))
     }
 }
+
+#[cfg(test)]
+#[path = "result_tests.rs"]
+mod tests;

@@ -47,7 +47,7 @@ fn matrix((facts, result): Checked<'_>) -> String {
     }
     for &from in &prefill {
         let signs: Vec<&str> = decode.iter().map(|&to| sign(result.pair(from, to))).collect();
-        text += &format!("  {:<28}{}\n", plain(&facts.nodes[from].address), signs.join(" ").trim_end());
+        text += &format!("  {:<28}{}\n", plain(&facts.nodes[from].place()), signs.join(" ").trim_end());
     }
     let names: Vec<String> = decode.iter().map(|&to| plain(&facts.nodes[to].address)).collect();
     text + &wrapped(&format!("  decode, from the left: {}", names.join(" ")), 4)

@@ -38,9 +38,9 @@ pub(super) fn pairs(reported: &Reported<'_>) -> Option<Section> {
         return None;
     }
     let mut head = vec![("Prefill".to_owned(), Align::Left)];
-    head.extend(decode.iter().map(|&to| (plain(&facts.nodes[to].address), Align::Left)));
+    head.extend(decode.iter().map(|&to| (plain(&facts.nodes[to].place()), Align::Left)));
     let row = |&from: &usize| {
-        let mut cells = vec![Html::of(&plain(&facts.nodes[from].address))];
+        let mut cells = vec![Html::of(&plain(&facts.nodes[from].place()))];
         cells.extend(decode.iter().map(|&to| cell(result.pair(from, to))));
         cells
     };
