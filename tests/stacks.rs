@@ -1,5 +1,7 @@
 //! What `scripts/stacks/stack` would do, by its dry run: nothing is started here.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use pdbench::cli::{Outside, Parsed, parse};
 use std::path::{Path, PathBuf};
 use std::process::Command;

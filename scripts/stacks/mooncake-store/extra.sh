@@ -58,7 +58,7 @@ kill_master() {
     python3 "$here/moved.py" save "$state/counters.json" "${urls[@]}"
     wait "$load" || code=$?
     printf '    pdbench serve ended with status %s\n' "$code"
-    tr -s ' \n' ' ' <"$state/killed/out.txt" | grep -oE 'KV no longer moved from .{0,110}' | sed 's/^/    /' ||
+    tr -s ' \n' ' ' <"$state/killed/out.txt" | grep -oE 'KV no longer moved from .{0,200}' | sed 's/^/    /' ||
         fail 'pdbench serve did not see that KV stopped'
     if python3 "$here/moved.py" since "$state/counters.json" "$BLOCK" "${urls[@]}"; then
         fail 'KV moved without a master'
