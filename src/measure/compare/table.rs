@@ -1,5 +1,5 @@
 use super::{ComparedRun, Difference, Interval, Known, Quantity, Side, Spread, Weight, What};
-use crate::measure::{Definition, Metric};
+use crate::measure::{Definition, METRICS};
 
 /// Sides with all their numbers beside one another.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,7 +57,8 @@ impl Table {
     pub fn of(sides: Vec<Side>, baseline: usize) -> Self {
         let (facts, untold) = differing(&sides);
         let all = all_rows(&sides, baseline);
-        let rows = all.iter().filter(|row| is_worth_a_row(row, &all)).cloned().collect();
+        let strict = are_strict(&sides);
+        let rows = all.iter().filter(|row| is_worth_a_row(row, &all, strict)).cloned().collect();
         Self { sides, baseline, facts, untold, rows }
     }
 }
@@ -105,13 +106,17 @@ fn all_rows(sides: &[Side], baseline: usize) -> Vec<Row> {
     whats.into_iter().map(row).collect()
 }
 
-/// A number by our definition stands there where every side has it, else that of vLLM; by the second of the two, or
-/// from the schedule, only where it says something else.
-fn is_worth_a_row(row: &Row, all: &[Row]) -> bool {
-    let told = row.cells.iter().filter(|cell| cell.value.is_some()).count();
-    if told == 0 {
-        return false;
-    }
+/// Whether every run has numbers by our definitions.
+fn are_strict(sides: &[Side]) -> bool {
+    let is_strict = |run: &ComparedRun| {
+        run.quantities.iter().any(|quantity| quantity.what.definition == Some(Definition::Strict))
+    };
+    sides.iter().flat_map(|side| &side.runs).all(is_strict)
+}
+
+/// Numbers are by our definitions where every run has these, else by vLLM's; by the second of the two, or from the
+/// schedule, only where that says something else.
+fn is_worth_a_row(row: &Row, all: &[Row], strict: bool) -> bool {
     let twin = |definition, key: &str| {
         let same = |other: &&Row| {
             (other.what.definition, other.what.key.as_str(), other.what.statistic)
@@ -119,25 +124,21 @@ fn is_worth_a_row(row: &Row, all: &[Row]) -> bool {
         };
         all.iter().find(same)
     };
-    let by_us = twin(Some(Definition::Strict), &row.what.key).filter(|row| told <= row.told());
     let by_definition = match row.what.definition {
-        Some(Definition::Vllm) => by_us.is_none_or(|ours| ours.differs(row)),
-        Some(Definition::Strict) => {
-            twin(Some(Definition::Vllm), &row.what.key).is_none_or(|theirs| theirs.told() <= told)
+        Some(Definition::Strict) => strict,
+        Some(Definition::Vllm) if strict => {
+            twin(Some(Definition::Strict), &row.what.key).is_none_or(|ours| ours.differs(row))
         }
-        None => true,
+        _ => true,
     };
-    let mut metrics = crate::measure::METRICS.iter();
-    let from_send = metrics.find(|metric: &&Metric| metric.from_schedule == Some(row.what.key.as_str()));
+    let mut metrics = METRICS.iter();
+    let from_send = metrics.find(|metric| metric.from_schedule == Some(row.what.key.as_str()));
     let from_send = from_send.and_then(|metric| twin(row.what.definition, metric.key));
-    by_definition && from_send.is_none_or(|sent| sent.differs(row))
+    let told = row.cells.iter().any(|cell| cell.value.is_some());
+    told && by_definition && from_send.is_none_or(|sent| sent.differs(row))
 }
 
 impl Row {
-    fn told(&self) -> usize {
-        self.cells.iter().filter(|cell| cell.value.is_some()).count()
-    }
-
     fn differs(&self, other: &Self) -> bool {
         let mut pairs = self.cells.iter().zip(&other.cells).map(|(one, two)| (one.value, two.value));
         pairs.any(
