@@ -34,8 +34,13 @@ before = counters([url])
 second = ask()
 after = counters([url])
 moved = int(after["external_kv_transfer"] - before["external_kv_transfer"])
-print(f"    {second[2]} prompt tokens, {moved} of them from the store; text {'equal' if first[0] == second[0] else 'DIFFERENT'}")
-if first[:2] != second[:2]:
+apart = max(abs(one - other) for one, other in zip(first[1], second[1], strict=True))
+print(
+    f"    {second[2]} prompt tokens, {moved} of them from the store; text {'equal' if first[0] == second[0] else 'DIFFERENT'}, "
+    f"log probabilities within {apart:.6f}"
+)
+# What is computed in other pieces differs in the last places.
+if first[0] != second[0] or apart > 0.01:
     raise SystemExit("the answer from the stored KV is another one")
 if moved < second[2] - 2 * block:
     raise SystemExit("the KV did not come from the store")

@@ -22,7 +22,7 @@ install() {
 # package TEST PACKAGE: a program, or a library if it is named lib*, and the Debian package that has it.
 package() {
     case $1 in
-    lib*) ldconfig -p | grep -qF "$1" && return ;;
+    lib*) ldconfig -p | grep -F "$1" >/dev/null && return ;;
     *) command -v "$1" >/dev/null && return ;;
     esac
     printf '==> installing the package %s\n' "$2"
@@ -36,7 +36,7 @@ package() {
         skip "$deployment: the package $2 cannot be installed; $stacks/apt.log says why"
 }
 
-# extra NAME MODULE REQUIREMENT...: Python packages beside vLLM's own, without what they ask for besides.
+# extra_packages NAME MODULE REQUIREMENT...: Python packages beside vLLM's own, without what they ask for besides.
 extra_packages() {
     local folder=$stacks/extras/$1 module=$2 log=$stacks/extras-$1.log
     shift 2
