@@ -393,8 +393,7 @@ mod tests {
             }
             run.records.reverse();
             prop_assert_eq!(&Summary::of(&run), &summary);
-            let text = serde_json::to_string(&summary).unwrap();
-            let back: Summary = serde_json::from_str(&text).unwrap();
+            let back: Summary = serde_json::from_str(&serde_json::to_string(&summary).unwrap()).unwrap();
             prop_assert_eq!(back.counts, summary.counts);
         }
     }

@@ -15,7 +15,7 @@ use super::problem::{Problem, Reply, mark};
 use super::replica::Recorder;
 use super::route::Job;
 use super::timing::Timing;
-use super::upstream::{call, warm};
+use super::upstream::call;
 use crate::cluster::{Node, Role};
 use crate::wire::dialect::{Asked, DialectError, Leg, Order, Pair};
 use crate::wire::{Object, Secret};
@@ -87,46 +87,6 @@ impl Journey {
             Some(first) => self.whole_of_both(&first, answered).await,
             None => Ok(self.relay(answered, None, None).await),
         }
-    }
-
-    /// The prefill leg, at its instance, or once at another where that one takes no connection; its answer.
-    pub(super) async fn prefilled(&mut self) -> Result<Vec<u8>, LegEnd> {
-        let mut ended = self.prefilled_here().await;
-        if ended.as_ref().is_err_and(|end| self.prefill_moved(end)) {
-            ended = self.prefilled_here().await;
-        }
-        self.prefill_over();
-        ended
-    }
-
-    /// Gives the request another prefill instance after a leg to one that took no connection and, by that, is down.
-    pub(super) fn prefill_moved(&mut self, end: &LegEnd) -> bool {
-        let LegEnd::Fault(LegFault { kind: FaultKind::Connect, .. }) = end else { return false };
-        let Some(other) = self.proxy.roster.assign(Role::Prefill, self.job) else { return false };
-        self.prefill.instance.stats.moved.fetch_add(1, Relaxed);
-        self.prefill = other;
-        true
-    }
-
-    /// Sends the prefill leg and reads its answer, with a connection for the decode leg opened meanwhile.
-    async fn prefilled_here(&mut self) -> Result<Vec<u8>, LegEnd> {
-        let request = self.prefill_request().map_err(LegEnd::Unspeakable)?;
-        let timeouts = self.proxy.config.timeouts;
-        self.timing.prefill_sent.get_or_insert_with(Instant::now);
-        {
-            let mut leg = pin!(prefill(Arc::clone(&self.prefill.instance), request, timeouts));
-            tokio::select! {
-                biased;
-                ended = &mut leg => ended,
-                () = warm(&self.decode.instance, &timeouts) => leg.await,
-            }
-        }
-    }
-
-    /// The prefill leg has ended, however it did.
-    pub(super) fn prefill_over(&mut self) {
-        self.timing.prefill_ended = Some(Instant::now());
-        self.prefill.worked();
     }
 
     /// The decode leg behind a prefill leg, at its instance, or once at another where that one takes no connection and

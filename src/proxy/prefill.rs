@@ -4,15 +4,19 @@ use super::answer::Answer;
 use super::config::Timeouts;
 use super::forward::leg_head;
 use super::instance::Instance;
+use super::journey::Journey;
 use super::leg::{FaultKind, LegFault};
 use super::problem::Problem;
-use super::upstream::{Request, call};
+use super::upstream::{Request, call, warm};
+use crate::cluster::Role;
 use crate::wire::Object;
 use crate::wire::dialect::Leg;
 use crate::wire::openai::{Answer as Said, ChunkReader, read_answer};
 use crate::wire::sse::Splitter;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use tokio::time::Instant;
 
 /// Longest answer of a prefill instance: it holds one token, and what the other side has to know.
 const LONGEST: usize = 16 << 20;
@@ -67,6 +71,48 @@ pub(super) async fn send(
 ) -> Result<Answer, LegEnd> {
     let answer = call(instance, &request.request(), timeouts).await.map_err(LegEnd::Fault)?;
     if answer.is_success() { Ok(answer) } else { Err(LegEnd::Status(Box::new(answer))) }
+}
+
+impl Journey {
+    /// The prefill leg, at its instance, or once at another where that one takes no connection; its answer.
+    pub(super) async fn prefilled(&mut self) -> Result<Vec<u8>, LegEnd> {
+        let mut ended = self.prefilled_here().await;
+        if ended.as_ref().is_err_and(|end| self.prefill_moved(end)) {
+            ended = self.prefilled_here().await;
+        }
+        self.prefill_over();
+        ended
+    }
+
+    /// Gives the request another prefill instance after a leg to one that took no connection and, by that, is down.
+    pub(super) fn prefill_moved(&mut self, end: &LegEnd) -> bool {
+        let LegEnd::Fault(LegFault { kind: FaultKind::Connect, .. }) = end else { return false };
+        let Some(other) = self.proxy.roster.assign(Role::Prefill, self.job) else { return false };
+        self.prefill.instance.stats.moved.fetch_add(1, Relaxed);
+        self.prefill = other;
+        true
+    }
+
+    /// Sends the prefill leg and reads its answer, with a connection for the decode leg opened meanwhile.
+    async fn prefilled_here(&mut self) -> Result<Vec<u8>, LegEnd> {
+        let request = self.prefill_request().map_err(LegEnd::Unspeakable)?;
+        let timeouts = self.proxy.config.timeouts;
+        self.timing.prefill_sent.get_or_insert_with(Instant::now);
+        {
+            let mut leg = pin!(prefill(Arc::clone(&self.prefill.instance), request, timeouts));
+            tokio::select! {
+                biased;
+                ended = &mut leg => ended,
+                () = warm(&self.decode.instance, &timeouts) => leg.await,
+            }
+        }
+    }
+
+    /// The prefill leg has ended, however it did.
+    pub(super) fn prefill_over(&mut self) {
+        self.timing.prefill_ended = Some(Instant::now());
+        self.prefill.worked();
+    }
 }
 
 /// Reads a successful answer to its end.
