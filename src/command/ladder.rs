@@ -148,7 +148,7 @@ fn prepare(plan: &mut LadderPlan, nth: usize, arrivals: ArrivalProcess, first: &
         DatasetPlan::Random(random) => random.seed = fresh,
         DatasetPlan::ShareGpt { sharegpt, .. } => sharegpt.seed = fresh,
         DatasetPlan::Custom { custom, .. } => custom.seed = fresh,
-        DatasetPlan::Questions { .. } => {}
+        DatasetPlan::Questions => {}
     }
     if from_file(&plan.serve.dataset) {
         plan.serve.salt.get_or_insert(Salt::OfTheRun);
