@@ -23,6 +23,7 @@ mod tally;
 mod tls;
 mod tunnel;
 mod watch;
+mod whole;
 
 pub use fault::LoadError;
 pub use live::{Live, LiveView};

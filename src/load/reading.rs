@@ -1,11 +1,10 @@
 use super::KeepText;
 use super::tally::{Tally, TokenEvent};
 use crate::measure::{
-    EndedIn, Flag, Kind, Offset, Outcome, Reply, RequestRecord, Rules, StreamFacts, StreamFault,
-    TokenLogprob, TransportEnd,
+    EndedIn, Flag, Kind, Offset, Outcome, RequestRecord, Rules, StreamFacts, StreamFault, TransportEnd,
 };
 use crate::wire::http1::{Head, Http1Error, Limits, Part, ResponseReader};
-use crate::wire::openai::{Answer, BadChunk, Choice, Chunk, ChunkReader, LikelyToken, Piece, read_answer};
+use crate::wire::openai::{BadChunk, Chunk, ChunkReader, Piece};
 use crate::wire::sse::{Event, Splitter};
 use crate::wire::{Secret, server_timing};
 use std::sync::Arc;
@@ -16,10 +15,10 @@ pub(super) struct Reading {
     response: ResponseReader,
     splitter: Splitter,
     chunks: ChunkReader,
-    facts: StreamFacts,
+    pub(super) facts: StreamFacts,
     /// When the last event of any kind came.
     pub(super) last_event: Option<Offset>,
-    keep_text: KeepText,
+    pub(super) keep_text: KeepText,
     keep_alive: bool,
     /// Taken out of whatever the server says.
     secrets: Arc<[Secret]>,
@@ -31,7 +30,7 @@ pub(super) struct Reading {
     pub(super) opening: Vec<u8>,
     /// How much of that is kept.
     most_opening: usize,
-    tally: Tally,
+    pub(super) tally: Tally,
 }
 
 /// How far a response has come.
@@ -119,14 +118,12 @@ impl Reading {
         self.tally.read();
         self.last_bytes = at;
         self.record.bytes += bytes.len() as u64;
-        // Taken out for the time of the call, so that its events may change the rest.
-        let mut splitter = std::mem::replace(&mut self.splitter, Splitter::new(0));
         let taken = loop {
             match self.response.next(&mut bytes) {
                 Ok(None) => break Ok(Progress::More),
                 Ok(Some(Part::Head(head))) => self.head(head, at),
                 Ok(Some(Part::Body(piece))) => {
-                    if let Err(end) = self.body(&mut splitter, piece, at) {
+                    if let Err(end) = self.body(piece, at) {
                         break Err(end);
                     }
                 }
@@ -134,7 +131,6 @@ impl Reading {
                 Err(error) => break Err(self.refuse(&error)),
             }
         };
-        self.splitter = splitter;
         if taken == Ok(Progress::Whole) && !bytes.is_empty() {
             self.keep_alive = false;
         }
@@ -167,7 +163,7 @@ impl Reading {
     }
 
     /// A text without the secrets of this run.
-    fn redacted(&self, mut text: String) -> String {
+    pub(super) fn redacted(&self, mut text: String) -> String {
         for secret in self.secrets.iter().map(Secret::expose).filter(|secret| !secret.is_empty()) {
             if text.contains(secret) {
                 text = text.replace(secret, "[redacted]");
@@ -192,18 +188,42 @@ impl Reading {
         }
     }
 
-    fn body(&mut self, splitter: &mut Splitter, piece: &[u8], at: Offset) -> Result<(), TransportEnd> {
-        if !self.facts.answered {
+    fn body(&mut self, mut piece: &[u8], at: Offset) -> Result<(), TransportEnd> {
+        if self.facts.answered {
+            piece = self.plain_events(piece, at);
+            if piece.is_empty() {
+                return Ok(());
+            }
+        } else {
             let room = self.most_opening - self.opening.len();
             self.opening.extend_from_slice(&piece[..piece.len().min(room)]);
         }
         if !self.is_stream() {
             return Ok(());
         }
-        splitter.feed(piece, |event| self.event(event, at)).map_err(|too_large| {
+        // Taken out for the time of the call, so that its events may change the rest.
+        let mut splitter = std::mem::replace(&mut self.splitter, Splitter::new(0));
+        let fed = splitter.feed(piece, |event| self.event(event, at));
+        self.splitter = splitter;
+        fed.map_err(|too_large| {
             self.explain(|| too_large.to_string());
             TransportEnd::TooLarge
         })
+    }
+
+    /// Takes the events at the front of a piece that are a token's text in the usual frame, as nearly all are; gives
+    /// what is left.
+    fn plain_events<'a>(&mut self, mut piece: &'a [u8], at: Offset) -> &'a [u8] {
+        while !self.facts.done
+            && let Some((text, len)) = self.chunks.plain_event(piece)
+            && self.splitter.pass_over(len)
+        {
+            self.last_event = Some(at);
+            let event = TokenEvent { text: text.into(), ..TokenEvent::default() };
+            self.tally.token(&mut self.record, &event, at);
+            piece = &piece[len..];
+        }
+        piece
     }
 
     /// Events are looked for in successful, unencoded bodies, whatever their content type.
@@ -342,46 +362,6 @@ impl Reading {
     fn explain_refusal(&mut self) {
         let body = String::from_utf8_lossy(&self.opening).into_owned();
         self.explain(|| if body.is_empty() { "an empty body".into() } else { body });
-    }
-
-    /// A successful body without events: a whole completion, or an error in disguise.
-    fn whole_answer(&mut self) {
-        // Redacted whole: what is kept of it is cut.
-        let body = self.redacted(String::from_utf8_lossy(&self.opening).into_owned());
-        match read_answer(body.as_bytes()) {
-            Answer::Error(error) => self.explain(|| error.message),
-            Answer::Completion { mut choices, usage } => {
-                self.facts.answered = true;
-                // What answers a question is whole when its body is.
-                let told = choices.iter().all(|choice| choice.finish_reason.is_some());
-                self.facts.finished = told || self.record.asking.is_some();
-                if let Some(usage) = usage {
-                    self.tally.usage(usage, "", true);
-                }
-                let several = 1 < choices.len() || choices.iter().any(|choice| !choice.tokens.is_empty());
-                match &mut self.record.asking {
-                    Some(asking) if several => asking.replies = choices.drain(..).map(reply).collect(),
-                    Some(_) => {}
-                    // A stream was asked for.
-                    None => self.record.flag(Flag::BufferedByProxy),
-                }
-                let first = choices.into_iter().next().unwrap_or_default();
-                self.record.finish_reason = first.finish_reason;
-                if self.keep_text != KeepText::Nothing {
-                    self.record.text = Some(first.text);
-                }
-            }
-        }
-    }
-}
-
-/// A choice as a record keeps it.
-fn reply(choice: Choice) -> Reply {
-    let token = |LikelyToken { token, logprob, margin, next }| TokenLogprob { token, margin, logprob, next };
-    Reply {
-        text: choice.text,
-        finish_reason: choice.finish_reason,
-        tokens: choice.tokens.into_iter().map(token).collect(),
     }
 }
 

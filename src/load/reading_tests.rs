@@ -5,6 +5,7 @@ use crate::measure::{
 };
 use crate::wire::Secret;
 use crate::wire::openai::Usage;
+use proptest::prelude::*;
 
 fn record(requested: u32) -> RequestRecord {
     RequestRecord {
@@ -269,4 +270,65 @@ fn a_proxys_account_of_its_time_is_kept() {
     let expected = [("prefill".to_owned(), 31.25), ("queue".to_owned(), 0.5)];
     assert_eq!(got.server_timing, Some(expected.into_iter().collect()));
     assert_eq!(read(1, &[HEAD, &token("a"), &finish("a"), DONE]).server_timing, None);
+}
+
+/// Reads the bytes of a whole response in pieces of so many bytes, all at one instant.
+fn read_in_pieces(response: &[u8], piece: usize) -> RequestRecord {
+    let secrets = [Secret::new("hunter2")].into();
+    let mut reading = Reading::new(record(9), ReadLimits::default(), KeepText::All, secrets);
+    let at = Offset::from_tenths(100);
+    let mut end = None;
+    for bytes in response.chunks(piece) {
+        match reading.take(bytes, at) {
+            Ok(Progress::More) => {}
+            Ok(Progress::Whole) => end = Some(TransportEnd::Complete),
+            Err(fault) => end = end.or(Some(fault)),
+        }
+    }
+    let end = end.unwrap_or_else(|| reading.closed());
+    let mut record = reading.finish(end, at);
+    // How many events a read brought is all that may differ.
+    record.flags.retain(|flag, _| !matches!(flag, Flag::Coalesced | Flag::BufferedByProxy));
+    record
+}
+
+proptest! {
+    /// An event that lies whole in a packet takes a short way, one that does not a long one: they say the same.
+    #[test]
+    fn a_stream_reads_the_same_byte_by_byte(
+        events in proptest::collection::vec(
+            prop_oneof![
+                6 => "[a-c é{}:,]{0,5}".prop_map(|text| token(&text)),
+                1 => Just(token("\\n\\\"\\u00e9")),
+                1 => Just(token("\u{1}")),
+                1 => Just(token("a").replace("\n\n", "\r\n\r\n")),
+                1 => Just(token("a").replace("data: ", "data:")),
+                1 => Just(token("a").replace("data: ", "event: error\ndata: ")),
+                1 => Just(token("a").replace("\"choices\"", "\ndata: \"choices\"")),
+                1 => Just(token("a").replace("null", "\"stop\"")),
+                1 => Just(token("a").replace("}\n\n", "}\n")),
+                1 => Just(": ping\n\n".to_owned()),
+                1 => Just(usage("a", 3, 4)),
+                1 => Just(DONE.to_owned()),
+            ],
+            0..20,
+        ),
+        chunk in prop_oneof![1_usize..300, Just(token("a").len())],
+        broken in proptest::option::of(any::<prop::sample::Index>()),
+    ) {
+        let mut body = events.concat().into_bytes();
+        if let Some(at) = broken.filter(|_| !body.is_empty()) {
+            let at = at.index(body.len());
+            body[at] = 0xff;
+        }
+        let mut response = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+        // Now and then a chunk is as long as an event.
+        for piece in body.chunks(chunk) {
+            response.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+            response.extend_from_slice(piece);
+            response.extend_from_slice(b"\r\n");
+        }
+        response.extend_from_slice(b"0\r\n\r\n");
+        prop_assert_eq!(read_in_pieces(&response, response.len()), read_in_pieces(&response, 1));
+    }
 }

@@ -103,6 +103,18 @@ impl Splitter {
         self.check_size()
     }
 
+    /// Passes over one whole event that lies at the front of what comes next, `len` bytes with its blank line, which the
+    /// caller knows to be no more than a `data` line. False, and nothing is passed over, where another event is under
+    /// way or this one may be too large.
+    pub fn pass_over(&mut self, len: usize) -> bool {
+        let between = self.partial.is_empty() && self.data_lines == 0 && self.event.is_empty();
+        let plain = between && !self.after_cr && !self.at_start && len <= self.max_event;
+        if plain {
+            self.fed += len as u64;
+        }
+        plain
+    }
+
     /// Ends the stream. An event that lacks its blank line is handed over all the same; true then.
     pub fn finish(&mut self, mut sink: impl FnMut(Event<'_>)) -> bool {
         let last = std::mem::take(&mut self.partial);

@@ -1,5 +1,5 @@
 use super::logprobs::{LikelyToken, Logprobs};
-use memchr::memchr2;
+use memchr::memchr;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -70,10 +70,16 @@ pub enum BadChunk {
 /// told by comparing the bytes before and after it with the last parsed event's, without parsing JSON.
 #[derive(Debug, Default)]
 pub struct ChunkReader {
-    /// Bytes before and after the text of the last plain token event; empty until one was parsed.
-    prefix: Vec<u8>,
-    suffix: Vec<u8>,
+    /// Bytes before and after the text of the last plain token event, with [`FIELD`] and the [`BLANK`] line; empty
+    /// until one was parsed.
+    before: Vec<u8>,
+    after: Vec<u8>,
 }
+
+/// What stands before the data of an event …
+const FIELD: &[u8] = b"data: ";
+/// … and after it.
+const BLANK: &[u8] = b"\n\n";
 
 /// A string that stays in the packet it came in. (`Option<Cow<str>>` alone would copy it.)
 #[derive(Deserialize)]
@@ -189,18 +195,26 @@ impl ChunkReader {
         Ok(chunk)
     }
 
-    /// The token's text if the event has the shape of the last plain one. What lies between prefix and
-    /// suffix holds no quote and no backslash, so it is one JSON string and cannot end the field early.
+    /// The token's text, and the length of the whole event, if a stream's next bytes begin with a `data` line and a
+    /// blank line that have the shape of the last plain event. Between two events only.
+    pub fn plain_event<'a>(&self, bytes: &'a [u8]) -> Option<(&'a str, usize)> {
+        if self.before.is_empty() {
+            return None;
+        }
+        let rest = bytes.strip_prefix(self.before.as_slice())?;
+        let text = plain_text(rest)?;
+        rest[text.len()..].starts_with(&self.after).then(|| {
+            let text_and_frame = self.before.len() + text.len() + self.after.len();
+            (text, text_and_frame)
+        })
+    }
+
+    /// The token's text if the data have the shape of the last plain event's.
     fn plain_token<'a>(&self, data: &'a [u8]) -> Option<&'a str> {
-        if self.prefix.is_empty() {
-            return None;
-        }
-        let rest = data.strip_prefix(self.prefix.as_slice())?;
-        let text = rest.strip_suffix(self.suffix.as_slice())?;
-        if memchr2(b'"', b'\\', text).is_some() || text.iter().any(|&byte| byte < 0x20) {
-            return None;
-        }
-        std::str::from_utf8(text).ok()
+        let (before, after) = (self.before.get(FIELD.len()..)?, self.after.strip_suffix(BLANK)?);
+        let rest = data.strip_prefix(before)?;
+        let text = plain_text(rest)?;
+        (&rest[text.len()..] == after).then_some(text)
     }
 
     /// Remembers the shape of an event that says nothing but one token's text.
@@ -209,16 +223,27 @@ impl ChunkReader {
         let plain = chunk.finish_reason.is_none()
             && chunk.usage.is_none()
             && chunk.token_ids.is_none()
-            && chunk.error.is_none();
+            && chunk.error.is_none()
+            && memchr(b'\n', data).is_none();
         let start = (text.as_ptr() as usize).checked_sub(data.as_ptr() as usize);
         let Some(start) = start.filter(|&start| plain && !text.is_empty() && start <= data.len()) else {
             return;
         };
-        self.prefix.clear();
-        self.prefix.extend_from_slice(&data[..start]);
-        self.suffix.clear();
-        self.suffix.extend_from_slice(&data[start + text.len()..]);
+        self.before.clear();
+        self.before.extend([FIELD, &data[..start]].into_iter().flatten());
+        self.after.clear();
+        self.after.extend([&data[start + text.len()..], BLANK].into_iter().flatten());
     }
+}
+
+/// The text in front of the next quote, if it stands for itself: without a backslash and control characters it is one
+/// JSON string and cannot end the field early.
+fn plain_text(bytes: &[u8]) -> Option<&str> {
+    let end = bytes.iter().position(|&byte| byte < 0x20 || byte == b'"' || byte == b'\\')?;
+    if bytes[end] != b'"' {
+        return None;
+    }
+    std::str::from_utf8(&bytes[..end]).ok()
 }
 
 /// Parses an object; serde alone would take a list for one.

@@ -116,7 +116,7 @@ proptest! {
 fn a_finish_reason_behind_the_usual_prefix_is_seen() {
     let mut reader = ChunkReader::default();
     reader.read(completion("a").as_bytes()).unwrap();
-    assert!(!reader.prefix.is_empty());
+    assert!(!reader.before.is_empty());
     let last = completion("b").replace("null", "\"length\"");
     assert_eq!(reader.read(last.as_bytes()).unwrap().finish_reason.as_deref(), Some("length"));
 }

@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 const USAGE: &str = "usage:
-  floor serve [--port P] [--gap-us G] [--first-us F] [--coalesce N] [--log FILE]
+  floor serve [--port P] [--gap-us G] [--first-us F] [--coalesce N] [--together 1] [--log FILE]
       One write each G us for each stream, the first F us after its request (default G), N events in each write
-      (default 1). The port is printed. SIGINT and SIGTERM end it; then FILE gets a line for each request.
+      (default 1); all streams at the same instants, or each on its own (default). The port is printed. SIGINT and SIGTERM end it; then FILE gets a line for each request.
   floor load --port P [--streams N] [--tokens T] [--rate R] [--prompt-bytes B] [--stamps user|kernel] [--log FILE]
       N requests (default 100) for T tokens (default 100), R a second (default all at once). FILE gets a line for each.
   floor relay --to P [--port P]

@@ -17,6 +17,8 @@ pub struct Plan {
     gap: i64,
     first: i64,
     coalesce: u32,
+    /// All streams write at the same instants, as those of one engine's steps do.
+    together: bool,
     log: Option<PathBuf>,
 }
 
@@ -28,6 +30,7 @@ impl Plan {
             gap,
             first: flags.number("first-us")?.map_or(gap, |us| us as i64 * 1000),
             coalesce: flags.number("coalesce")?.unwrap_or(1).max(1) as u32,
+            together: flags.number("together")?.unwrap_or(0) != 0,
             log: flags.text("log").map(PathBuf::from),
         })
     }
@@ -157,7 +160,10 @@ impl Server {
         }
         open &= connection.pay() && connection.input.len() < MOST_REQUEST;
         if open && let Some(request) = connection.request() {
-            let first = received + self.plan.first;
+            let mut first = received + self.plan.first;
+            if self.plan.together && 0 < self.plan.gap {
+                first += self.plan.gap - first % self.plan.gap;
+            }
             connection.input.clear();
             match request {
                 Ok(answer) => {
