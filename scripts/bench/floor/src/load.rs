@@ -119,7 +119,13 @@ fn send(plan: &Plan, number: usize) -> io::Result<Stream> {
         body.len()
     );
     let sent = system::wall_ns();
-    system::send(&socket, request.as_bytes())?;
+    if let Err(error) = system::send(&socket, request.as_bytes()) {
+        if error.kind() != io::ErrorKind::WouldBlock {
+            return Err(error);
+        }
+        system::wait_writable(&socket);
+        system::send(&socket, request.as_bytes())?;
+    }
     Ok(Stream {
         socket: Some(socket),
         sent,

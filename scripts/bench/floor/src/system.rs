@@ -77,7 +77,13 @@ pub fn accept(listener: &OwnedFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
-/// Opens a connection to loopback; on loopback it is open at once.
+/// Waits until a socket can be written to, or has failed.
+pub fn wait_writable(socket: &OwnedFd) {
+    let mut waited = libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+    unsafe { libc::poll(&mut waited, 1, -1) };
+}
+
+/// Opens a connection to loopback; it is open at once unless the server has too many to accept.
 pub fn connect(port: u16, kernel_stamps: bool) -> io::Result<OwnedFd> {
     let socket = socket()?;
     set(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY);
